@@ -1,0 +1,68 @@
+# Everything is set up in .venv from pinned packages; a second run needs no network. `make` alone lists the targets.
+# Another Python: make PYTHON=python3.13 test     Some tests: make test TESTS=tests/tls
+PYTHON ?= python3
+TESTS ?=
+JOBS ?= auto
+PY := .venv/bin/python
+SETUP = @$(PYTHON) tools/environment.py
+
+# Compilers that come as packages are found first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-fast programs coverage lint format check-startup bench examples pins clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-15s%s\n' "$$name" "$$text"; done
+
+venv: ## set up .venv with donjon in it: .venv/bin/donjon
+	$(SETUP) run
+
+demo: venv ## start a TLS server in a Keep, talk to it, stop it
+	@$(PY) examples/demo.py
+
+programs: ## build the guests that the tests run (into .build/programs)
+	$(SETUP) run test
+	@$(PY) -m tests.programs.build
+
+test: programs ## set up and run all tests
+	@$(PY) -m pytest -q -n $(JOBS) $(TESTS)
+
+test-fast: programs ## the tests that take no longer than a blink
+	@$(PY) -m pytest -q -n $(JOBS) -m "not slow" $(TESTS)
+
+coverage: programs ## all tests, and which lines and branches of src/donjon they reach
+	@rm -f .coverage .coverage.*
+	@$(PY) -m coverage run -m pytest -q $(TESTS)
+	@$(PY) -m coverage combine -q
+	@$(PY) -m coverage report
+
+lint: ## style, types, directions of imports, texts
+	$(SETUP) run test lint
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m tools.check_imports
+	@$(PY) -m tools.check_texts
+
+format: ## let ruff rewrite what it can
+	$(SETUP) run test lint
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+check-startup: venv ## what `donjon run` imports, against the list of what it may
+	@$(PY) -m tools.check_startup
+
+bench: programs ## measure beside the peers; prints one table
+	@$(PY) -m bench
+
+examples: programs ## build all examples
+	@$(PY) -m examples.build
+
+pins: ## resolve requirements/*.in anew (needs uv and a network; UPGRADE=--upgrade for newer versions)
+	@$(PYTHON) tools/pins.py $(UPGRADE)
+
+clean: ## remove everything that make has made
+	rm -rf .venv .build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find src tests tools bench examples -name __pycache__ -type d -prune -exec rm -rf {} +

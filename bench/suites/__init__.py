@@ -1,0 +1,19 @@
+"""The suites: each module has `measure(setting)`, which returns rows in the order in which they are shown."""
+
+from collections.abc import Callable, Sequence
+
+from bench.results import Row
+from bench.setting import Setting
+from bench.suites import calls, echo, handshakes, memory, start
+
+__all__ = ["SUITES"]
+
+SUITES: dict[str, Callable[[Setting], Sequence[Row]]] = {
+    "start": start.measure,
+    "calls": calls.measure,
+    "tcp": echo.measure_tcp,
+    "tls": echo.measure_tls,
+    "handshakes": handshakes.measure,
+    "memory": memory.measure,
+}
+"""Name, as `--only` takes it, to what measures it."""

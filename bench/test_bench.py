@@ -1,0 +1,119 @@
+"""The bench itself: ratios, verdicts, rounds and reports on made-up numbers, and the guest that times its own calls."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bench import calls_wat, report
+from bench.results import OURS, Row, Sample, Target
+from bench.rounds import interleave
+from bench.setting import BenchError
+from bench.suites import calls
+
+
+def row(ours: list[float], theirs: list[float], better: Literal["less", "more"] = "more", *targets: Target) -> Row:
+    samples = {OURS: [Sample(value, 1.5) for value in ours], "peer": [Sample(value) for value in theirs]}
+    return Row("suite", "thing", "msg/s", better, samples, targets)
+
+
+def test_a_ratio_is_taken_inside_a_round_and_not_between_medians() -> None:
+    # The machine was twice as slow in the second round, for both alike.
+    ratio = row([80, 40, 81], [100, 50, 90]).ratio("peer")
+    assert ratio is not None
+    assert (ratio.middle, ratio.least, ratio.most) == (0.8, 0.8, 0.9)
+
+
+def test_we_have_no_ratio_to_ourselves() -> None:
+    assert row([1], [1]).ratio(OURS) is None
+
+
+@pytest.mark.parametrize(
+    ("better", "bound", "verdict"),
+    [
+        ("more", 0.75, "reached by 0.05"),
+        ("more", 0.95, "missed by 0.15"),
+        ("less", 1.8, "reached by 1"),
+        ("less", 0.5, "missed by 0.3"),
+    ],
+)
+def test_a_verdict_says_by_how_much(better: Literal["less", "more"], bound: float, verdict: str) -> None:
+    assert row([80, 80], [100, 100], better, Target(bound, "peer")).verdict("peer") == verdict
+
+
+def test_a_verdict_says_when_single_rounds_disagree() -> None:
+    noisy = row([80, 70, 82], [100, 100, 100], "more", Target(0.75, "peer"))
+    assert noisy.verdict("peer") == "reached by 0.05, rounds disagree"
+
+
+def test_an_absolute_target_stands_on_our_line() -> None:
+    absolute = row([14, 12], [1, 1], "less", Target(15))
+    assert absolute.verdict(OURS) == "reached by 2"
+    assert absolute.verdict("peer") == ""
+
+
+def test_a_peer_alone_is_not_judged() -> None:
+    alone = Row("suite", "thing", "ms", "less", {"peer": [Sample(3)]}, [Target(0.5, "peer")])
+    assert alone.verdict("peer") == "not measured"
+
+
+def test_each_round_begins_with_another_contender_and_warm_up_is_dropped() -> None:
+    order: list[str] = []
+
+    def measure(name: str) -> int:
+        order.append(name)
+        return len(order)
+
+    contenders = {name: partial(measure, name) for name in "abc"}
+    results = interleave(contenders, 3, warm_up=1)
+    assert "".join(order) == "cab" + "abc" + "bca" + "cab"
+    assert results == {"a": [4, 9, 11], "b": [5, 7, 12], "c": [6, 8, 10]}
+
+
+def test_the_table_names_a_row_once_and_puts_the_verdict_on_the_peers_line() -> None:
+    lines = report.text([row([80], [100], "more", Target(0.75, "peer"))]).splitlines()
+    assert [line.split()[0] for line in lines] == ["what", "thing", "peer"]
+    assert lines[2].endswith("at least 0.75  reached by 0.05")
+
+
+def test_json_has_every_sample() -> None:
+    found = json.loads(report.as_json([row([80, 90], [100, 100])], {"python": "3"}, ["a note"]))
+    assert [sample["value"] for sample in found["rows"][0]["contenders"][0]["samples"]] == [80, 90]
+    assert found["notes"] == ["a note"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.07341, "0.0734"), (1.206, "1.21"), (58.31, "58.3"), (731.4, "731"), (66_837, "66,800")]
+)
+def test_figures_have_three_digits(value: float, text: str) -> None:
+    assert report.figure(value) == text
+
+
+def test_the_timing_guest_calls_every_function_with_success(tmp_path: Path) -> None:
+    wasmtime = pytest.importorskip("wasmtime")
+    engine = wasmtime.Engine()
+    wasi = wasmtime.WasiConfig()
+    wasi.stdin_file, wasi.stdout_file, wasi.stderr_file = "/dev/zero", "/dev/null", str(tmp_path / "report")
+    store = wasmtime.Store(engine)
+    store.set_wasi(wasi)
+    linker = wasmtime.Linker(engine)
+    linker.define_wasi()
+    module = wasmtime.Module(engine, calls_wat.module(10))
+    linker.instantiate(store, module).exports(store)["_start"](store)
+    found = calls.parse((tmp_path / "report").read_text(), 10)
+    assert found.keys() == calls_wat.CALLS.keys()
+    assert all(microseconds > 0 for microseconds in found.values())
+
+
+def test_a_call_that_failed_is_an_error_and_not_a_fast_call() -> None:
+    with pytest.raises(BenchError, match="fd_write failed with errno 8"):
+        calls.parse("fd_write 100 8\n", 10)
+
+
+def test_a_function_that_was_not_timed_is_an_error() -> None:
+    with pytest.raises(BenchError, match="no time for clock_time_get"):
+        calls.parse("donjon: a log line\nfd_write 100 0\n", 10)

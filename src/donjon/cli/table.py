@@ -1,0 +1,232 @@
+"""Every command of `donjon`, as data: what parsing, --help and shell completion are made from.
+
+A command that is not done is not here. Reading this module costs every start some 0.2 ms, so it imports nothing and
+its handlers are names, "module:function", resolved when one is called. A handler takes `parse.Options` and returns an
+exit code.
+
+To add a command: an entry in `COMMANDS`, a handler, and a test; help and completion follow.
+"""
+
+from __future__ import annotations
+
+__all__ = ["COMMANDS", "GLOBAL", "GROUPS", "RUN", "Argument", "Command", "Option"]
+
+
+class Option:
+    """`--name VALUE`, or a flag when `value` is empty.
+
+    Args:
+        name: with its dashes; "--log-filter" becomes the attribute `log_filter`.
+        value: what the help calls the value, in capitals; "" makes it a flag.
+        about: one sentence for the help, lower case, no period.
+        short: one dash and one letter.
+        env: X when DONJON_X, then ENARX_X, stands in for a missing option; an empty variable counts as absent.
+        default: shown in the help and used when neither is given.
+        words: the words allowed, or "module:NAME" of them, looked up only when one was given.
+        check: "module:function" that is called with the value and where it stands, and raises UsageError for a bad one.
+        required: without it the command cannot run.
+        files: shell completion offers files.
+    """
+
+    __slots__ = ("about", "check", "default", "env", "files", "name", "required", "short", "value", "words")
+
+    def __init__(
+        self, name: str, value: str, about: str, short: str = "", env: str = "", default: str | None = None,
+        words: tuple[str, ...] | str = (), check: str = "", required: bool = False, files: bool = False,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.value = value
+        self.about = about
+        self.short = short
+        self.env = env
+        self.default = default
+        self.words = words
+        self.check = check
+        self.required = required
+        self.files = files
+
+    @property
+    def key(self) -> str:
+        """The attribute under which a handler finds the value."""
+        return self.name[2:].replace("-", "_")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that stand in, first the one that wins."""
+        return (f"DONJON_{self.env}", f"ENARX_{self.env}") if self.env else ()
+
+
+class Argument:
+    """A word without dashes, by position; with a default it may be left out. `words` and `files` as for `Option`."""
+
+    __slots__ = ("about", "default", "files", "name", "words")
+
+    def __init__(
+        self, name: str, about: str, default: str | None = None, words: tuple[str, ...] = (), files: bool = False
+    ) -> None:
+        self.name = name
+        self.about = about
+        self.default = default
+        self.words = words
+        self.files = files
+
+    @property
+    def key(self) -> str:
+        """The attribute under which a handler finds the value."""
+        return self.name.lower()
+
+
+class Command:
+    """One command.
+
+    Args:
+        name: its words, "config init".
+        summary: what it does, one line, no period.
+        handler: "module:function".
+        group: the heading under which `donjon --help` lists it.
+        details: paragraphs for --help, between empty lines.
+        rest: what the words after `--` are for, when it takes them (as the attribute `args`).
+        exits: exit codes and their meaning, where they say more than "0, or not".
+        examples: command lines, each with what it is for.
+    """
+
+    __slots__ = ("arguments", "details", "examples", "exits", "group", "handler", "name", "options", "rest", "summary")
+
+    def __init__(
+        self, name: str, summary: str, handler: str, group: str, arguments: tuple[Argument, ...] = (),
+        options: tuple[Option, ...] = (), rest: str = "", details: str = "",
+        exits: tuple[tuple[str, str], ...] = (), examples: tuple[tuple[str, str], ...] = (),
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.summary = summary
+        self.handler = handler
+        self.group = group
+        self.arguments = arguments
+        self.options = options
+        self.rest = rest
+        self.details = details
+        self.exits = exits
+        self.examples = examples
+
+
+GLOBAL = (
+    Option(
+        "--log-filter", "FILTER",
+        "how much to tell: off, error, warn, info, debug, trace, or by part: donjon.tls=debug",
+        env="LOG", default="info", check="donjon.log:parse_filter",
+    ),
+    Option("--log-target", "STREAM", "where to tell it", default="stderr", words=("stderr", "stdout")),
+    Option("--help", "", "print help; -h prints the short form", short="-h"),
+    Option("--version", "", "print the version", short="-V"),
+)  # fmt: skip
+"""Options of every command; they may stand before its name too."""
+
+RUN = Command(
+    "run",
+    "Run a WebAssembly program in a Keep",
+    handler="donjon.cli.run:run",
+    group="Run",
+    arguments=(Argument("MODULE", "the program: a .wasm file, or its text form .wat", files=True),),
+    options=(
+        Option(
+            "--wasmcfgfile", "FILE", "the Enarx.toml that gives the program arguments, variables, files and sockets; "
+            "without it the program has stdin, stdout and stderr", env="WASMCFGFILE", files=True,
+        ),
+        Option(
+            "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
+            words="donjon.platform:BACKENDS",
+        ),
+    ),
+    rest="arguments for the program, after those in Enarx.toml",
+    details=(
+        "The program is compiled on its first run; later runs start from the cache. It sees the files, sockets and "
+        "variables that Enarx.toml names and nothing else of this machine. Sockets are TLS unless Enarx.toml says "
+        '`prot = "tcp"`.\n\n'
+        "stdin, stdout and stderr are the program's. What donjon itself says goes to stderr and begins with `donjon:`."
+    ),
+    exits=(
+        ("0 to 255", "the program ended with this code; 0 is success"),
+        ("1", "the module or Enarx.toml is malformed"),
+        ("2", "the command line is wrong, or a file is missing"),
+        ("3", "this machine cannot do it: a port is taken, a permission is missing"),
+        ("4", "a peer is not what it claims to be"),
+        ("70", "a mistake in donjon"),
+        ("130, 143", "ended by Ctrl-C (SIGINT) or SIGTERM"),
+        ("134", "the program broke a rule of WebAssembly or of its limits, and was stopped"),
+    ),
+    examples=(
+        ("donjon run hello.wasm", "a program that only prints"),
+        ("donjon hello.wasm -- Ada 3", "the short form, with arguments for the program"),
+        ("donjon run echo.wasm --wasmcfgfile Enarx.toml", "a service, with the sockets that Enarx.toml names"),
+    ),
+)  # fmt: skip
+
+_LIST = (
+    RUN,
+    Command(
+        "config init",
+        "Write a commented Enarx.toml to start from",
+        handler="donjon.cli.config:init",
+        group="Run",
+        details="It is written to the current directory. A file that is there stays as it is, and the exit code is 1.",
+        examples=(("donjon config init", "writes Enarx.toml"),),
+    ),
+    Command(
+        "new",
+        "Make a project that builds and runs",
+        handler="donjon.cli.project:new",
+        group="Make",
+        arguments=(Argument("NAME", "the project and its directory"),),
+        options=(Option("--lang", "LANGUAGE", "what to write it in", words="donjon.project:LANGUAGES", required=True),),
+        details="The directory must not exist yet. Nothing is downloaded.",
+        examples=(
+            ("donjon new hello --lang c", "a project in C, in the directory hello"),
+            ("donjon new site --lang rust", "the same in Rust"),
+        ),
+    ),
+    Command(
+        "build",
+        "Compile a project to WebAssembly",
+        handler="donjon.cli.project:build",
+        group="Make",
+        arguments=(Argument("DIR", "the project's directory", default=".", files=True),),
+        details="It uses the compiler of the project's language, and says what to install when that is missing. It "
+        "downloads nothing.",
+        examples=(
+            ("donjon build", "the project in the current directory"),
+            ("donjon build hello", "the project in hello"),
+        ),
+    ),
+    Command(
+        "platform info",
+        "Show what this machine offers for running Keeps",
+        handler="donjon.cli.platform:info",
+        group="Host",
+        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        details="Facts only: it changes nothing, and its exit code is 0 whatever it finds. It prints no secret: paste "
+        "it into a report.",
+        examples=(
+            ("donjon platform info", "for people"),
+            ("donjon platform info --json", "for programs"),
+        ),
+    ),
+    Command(
+        "completion",
+        "Print a script that completes donjon's commands in a shell",
+        handler="donjon.cli.completion:completion",
+        group="Set up",
+        arguments=(Argument("SHELL", "bash, zsh or fish", words=("bash", "zsh", "fish")),),
+        details=(
+            "bash: put `eval \"$(donjon completion bash)\"` into ~/.bashrc.\n\n"
+            "zsh: save it as `_donjon` in a directory of $fpath.\n\n"
+            "fish: save it as ~/.config/fish/completions/donjon.fish."
+        ),
+        examples=(("donjon completion bash", "for bash"), ("donjon completion fish", "for fish")),
+    ),
+)  # fmt: skip
+
+COMMANDS = {command.name: command for command in _LIST}
+"""Name -> command, in the order in which the help lists them."""
+
+GROUPS = tuple(dict.fromkeys(command.name.split(" ")[0] for command in _LIST if " " in command.name))
+"""First words of the commands that have two."""

@@ -1,0 +1,122 @@
+"""The other end of `process.py`: a process that is a Keep, or (with "warm") one that is forked into Keeps.
+
+It is started as a script, isolated and without site-packages (`python -I -S`), which halves its start. Its argument is the
+descriptor of the channel to whoever started it: first the orders come in, then records go out; see `channel.py`.
+
+If the other end goes away the kernel sends this process SIGIO, which ends it: no Keep outlives who started it, even one whose
+guest never stops computing. (macOS ignores SIGIO by default; there the Keep ends with its guest.)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Take the orders and follow them."""
+    descriptor = int(sys.argv[1])
+    with open(descriptor, "rb", buffering=0, closefd=False) as channel:
+        import marshal
+
+        # Orders come from the process that started this one, so nothing hostile is unmarshalled.
+        size = int.from_bytes(_exactly(channel, 8), "little")
+        orders = marshal.loads(_exactly(channel, size))  # noqa: S302
+    sys.path[:] = orders["path"]
+    sys.argv[1:] = []
+    if orders["warm"]:
+        _serve(orders, descriptor)
+    else:
+        _follow(orders, descriptor, (0, 1, 2))
+
+
+def _exactly(channel: object, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = channel.read(size - len(data))  # type: ignore[attr-defined]
+        if not part:
+            os._exit(0)  # who started us went away
+        data += part
+    return data
+
+
+def _follow(orders: dict[str, object], channel: int, stdio: tuple[int, int, int], module: object = None) -> None:
+    """Be a Keep; ends the process."""
+    from donjon.keep.channel import Reporter
+
+    reporter = Reporter(channel)
+    code = 1
+    try:
+        reporter.send("pid", str(os.getpid()))
+        code = _run(orders, reporter, stdio, module)
+        reporter.send("exit", str(code))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the other end must learn of it
+        reporter.send_error(error)
+    os._exit(code)
+
+
+def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int], module: object) -> int:
+    from donjon.keep.channel import Reporter, launch_from
+    from donjon.keep.nil import prepare, run
+    from donjon.log import Logger
+    from donjon.wasm.engine import Module
+    from donjon.wasm.engine.cache import Cache
+
+    assert isinstance(reporter, Reporter)  # noqa: S101
+    import _signal
+
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGIO):
+        _signal.signal(number, _signal.SIG_DFL)
+    reporter.end_with_peer()
+    log = Logger(reporter.send_log, str(orders["log"]))
+    launch = launch_from(orders)
+    if not isinstance(module, Module):
+        module = prepare(launch, Cache.of_user(log))
+    return run(
+        launch,
+        module,
+        log,
+        on_listen=lambda name, host, port: reporter.send("listening", name, host, str(port)),
+        on_ready=lambda: reporter.send("ready"),
+        stdio=stdio,
+    )
+
+
+def _serve(orders: dict[str, object], descriptor: int) -> None:
+    """Be a warm parent: compile once, then fork a Keep for each order that comes with its four descriptors."""
+    import marshal
+    import socket
+
+    from donjon.keep.channel import Reporter, launch_from
+    from donjon.keep.nil import prepare, warm_up
+    from donjon.wasm.engine.cache import Cache
+
+    reporter = Reporter(descriptor)
+    try:
+        module = prepare(launch_from(orders), Cache.of_user())
+        warm_up(module)
+    except BaseException as error:  # noqa: BLE001
+        reporter.send_error(error)
+        os._exit(1)
+    reporter.send("ready")
+    channel = socket.socket(fileno=descriptor)
+    while True:
+        head, descriptors, _, _ = socket.recv_fds(channel, 8, 4, socket.MSG_WAITALL)
+        if len(head) < 8:
+            os._exit(0)  # the other end is gone; the Keeps have channels of their own
+        size = int.from_bytes(head, "little")
+        data = b""
+        while len(data) < size:
+            data += channel.recv(size - len(data))
+        if os.fork() == 0:
+            if os.fork() == 0:  # twice, so that whoever reaps orphans reaps the Keep, and we never wait
+                channel.close()
+                _follow(marshal.loads(data), descriptors[3], tuple(descriptors[:3]), module)  # type: ignore[arg-type]  # noqa: S302
+            os._exit(0)
+        os.wait()
+        for received in descriptors:
+            os.close(received)
+
+
+if __name__ == "__main__":
+    main()

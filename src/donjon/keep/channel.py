@@ -1,0 +1,143 @@
+"""What a Keep's process and its owner say to each other, over a socket pair.
+
+The owner sends one message: 8 bytes length (little-endian), then a marshalled dictionary, the orders. The Keep answers with
+records, one line each: fields separated by NUL, in which line breaks, NULs and backslashes are escaped.
+
+    pid, NUMBER                          the process that is the Keep
+    listening, NAME, HOST, PORT          a listener is bound
+    log, LEVEL, TARGET, TEXT
+    ready                                the guest starts
+    exit, CODE                           it ended by itself
+    error, FAMILY, TEXT, HINT, CODE, FRAME...     or could not start, or trapped
+
+The owner reads records as hostile: the guest might have taken its process over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from donjon import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+    from donjon.keep.launch import Launch
+
+__all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "orders_for", "parse"]
+
+LONGEST = 1 << 16
+"""Bytes of one record."""
+
+
+def orders_for(launch: Launch | None, module: object, log: str, warm: bool = False) -> bytes:
+    """The message that makes a process the Keep of `launch`, or (warm) the parent of such Keeps."""
+    import marshal
+    import pickle
+    import sys
+
+    orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module}
+    if launch is not None:
+        orders |= {"args": launch.args, "env": launch.env, "config": pickle.dumps(launch.config) if _special(launch) else b""}
+    data = marshal.dumps(orders)
+    return len(data).to_bytes(8, "little") + data
+
+
+def _special(launch: Launch) -> bool:
+    """Is the configuration another than the default? Most tests' is, and unpickling costs a millisecond."""
+    from donjon.config.models import Config
+
+    return launch.config != Config()
+
+
+def launch_from(orders: dict[str, Any]) -> Launch:
+    """The launch that orders describe."""
+    from donjon.keep.launch import Launch
+
+    config = None
+    if orders.get("config"):
+        import pickle
+
+        config = pickle.loads(orders["config"])  # noqa: S301 - from the process that started this one
+    return Launch(orders["module"], config, orders.get("args", ()), orders.get("env"))
+
+
+class Reporter:
+    """The Keep's end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def end_with_peer(self) -> None:
+        """Have the kernel end this process when the other end is closed."""
+        import fcntl
+
+        fcntl.fcntl(self._descriptor, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+    def send(self, *fields: str) -> None:
+        """Send a record; if nobody listens any more, there is nothing left to do."""
+        line = b"\0".join(field.encode("unicode_escape").replace(b"\0", b"\\x00") for field in fields)[: LONGEST - 1] + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            os._exit(0)
+
+    def send_log(self, level: int, target: str, message: str) -> None:
+        """A log record."""
+        self.send("log", str(level), target, message)
+
+    def send_error(self, error: BaseException) -> None:
+        """How it failed."""
+        if not isinstance(error, errors.DonjonError):
+            error = errors.BugError(f"internal error: {type(error).__name__}: {error}")
+        frames = getattr(error, "frames", ())
+        self.send("error", type(error).__name__, error.message, error.hint or "", getattr(error, "code", ""), *frames)
+
+
+def parse(line: bytes) -> list[str]:
+    """The fields of a record.
+
+    Raises:
+        ParseError: it is not one.
+    """
+    try:
+        return [field.decode("ascii").encode("ascii").decode("unicode_escape") for field in line.split(b"\0")]
+    except UnicodeDecodeError:
+        raise errors.ParseError(f"record of a Keep: expected escaped ASCII, got {line[:20].hex(' ')}") from None
+
+
+FAMILIES = {name: getattr(errors, name) for name in errors.__all__}
+
+
+def error_from(fields: list[str]) -> errors.DonjonError:
+    """The error that an error record tells of; what is no such record becomes a BugError."""
+    family = FAMILIES.get(fields[1] if len(fields) > 1 else "", errors.BugError)
+    message, hint, code = [*fields[2:5], "", "", ""][:3]
+    if family is errors.TrapError:
+        return errors.TrapError(message, code, tuple(fields[5:]), hint or None)
+    made: errors.DonjonError = family(message or "a Keep failed without saying why", hint or None)
+    return made
+
+
+def receive(channel: socket.socket, held: bytearray) -> bytes | None:
+    """The next line that is complete in `held`, without its end; None: more must be read.
+
+    Raises:
+        ParseError: a line is longer than LONGEST.
+    """
+    end = held.find(b"\n")
+    if end < 0:
+        if len(held) > LONGEST:
+            raise errors.ParseError(f"record of a Keep: expected at most {LONGEST} bytes")
+        return None
+    line = bytes(held[:end])
+    del held[: end + 1]
+    return line

@@ -1,0 +1,239 @@
+"""Opens what a configuration names beside the standard streams: sockets and directories."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+
+from donjon.errors import PlatformError, UsageError, VerifyError
+from donjon.wasm.wasi.descriptors.socket import Budget, TcpListener, TcpStream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from donjon.config.models import Config, Connect, Dir, File, Listen
+    from donjon.identity import Identity
+    from donjon.log import Logger
+    from donjon.wasm.wasi.descriptors.base import Descriptor
+    from donjon.wasm.wasi.reactor import Reactor
+
+__all__ = ["CONNECT_SECONDS", "Opener"]
+
+CONNECT_SECONDS = 10.0
+"""How long reaching one address of a peer may take, and then the TLS handshake with it."""
+BACKLOG = 1024
+"""Connections that the kernel keeps for a listener; it cuts this to its own limit."""
+
+
+class Opener:
+    """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened."""
+
+    def __init__(
+        self, config: Config, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._log = log
+        self._on_listen = on_listen
+        self._budget = Budget(config.limits.connections)
+        self._identity: Identity | None = None
+        self._server: ssl.SSLContext | None = None
+        self._client: ssl.SSLContext | None = None
+        _raise_descriptor_limit(config.limits.descriptors)
+
+    def open(self, file: File) -> Descriptor:
+        """Open one entry.
+
+        Raises:
+            PlatformError, UsageError, VerifyError: it cannot be; the message names the entry.
+        """
+        if file.kind == "listen":
+            return self._listen(file)
+        if file.kind == "connect":
+            return self._connect(file)
+        assert file.kind == "dir"  # noqa: S101 - nil.py opens the other kinds, and a configuration has no more
+        return self._dir(file)
+
+    # ---- listen
+
+    def _listen(self, file: Listen) -> Descriptor:
+        listener = _bind(file)
+        host, port = listener.getsockname()[:2]
+        descriptor: Descriptor
+        try:
+            if file.prot == "tls":
+                from donjon.tls.streams import TlsListener
+
+                descriptor = TlsListener(listener, self._server_context(), self._reactor, self._budget, self._log)
+            else:
+                descriptor = TcpListener(listener, self._reactor, self._budget)
+        except BaseException:
+            listener.close()
+            raise
+        shown = f"[{host}]" if ":" in host else host
+        self._log.info(f'listening on {shown}:{port} ({file.prot}) as "{file.name}"')
+        if self._on_listen is not None:
+            self._on_listen(file.name, host, port)
+        return descriptor
+
+    def _server_context(self) -> ssl.SSLContext:
+        if self._server is None:
+            from donjon.tls.context import server_context
+
+            self._server = server_context(self._own_identity())
+        return self._server
+
+    def _own_identity(self) -> Identity:
+        if self._identity is None:
+            from donjon.identity import self_signed
+
+            names = {file.addr for file in self._config.files if file.kind == "listen"} - {"::", "0.0.0.0", ""}
+            self._identity = self_signed(sorted(names))
+        return self._identity
+
+    # ---- connect
+
+    def _connect(self, file: Connect) -> Descriptor:
+        peer = f"[{file.host}]:{file.port}" if ":" in file.host else f"{file.host}:{file.port}"
+        if not self._budget.take():
+            raise UsageError(f'cannot connect to {peer} for "{file.name}": limits.connections is reached')
+        connection = _reach(file, peer)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if file.prot == "tcp":
+                return TcpStream(connection, self._reactor, self._budget)
+            from donjon.tls import streams
+            from donjon.tls.context import client_context
+
+            if self._client is None:
+                self._client = client_context(self._own_identity())
+            return streams.connect(
+                connection, self._client, file.host, peer, self._reactor, self._budget, CONNECT_SECONDS
+            )
+        except OSError as error:
+            connection.close()
+            raise PlatformError(f'cannot connect to {peer} for "{file.name}": {_words(error)}') from error
+        except VerifyError as error:
+            connection.close()
+            raise VerifyError(
+                f'cannot connect to {peer} for "{file.name}": {error.message}',
+                hint=error.hint or "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE",
+            ) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    # ---- directories
+
+    def _dir(self, file: Dir) -> Descriptor:
+        from donjon.wasm.wasi.descriptors.directory import preopen
+
+        try:
+            return preopen(file.host, file.guest, writable=file.mode == "rw")
+        except OSError as error:
+            raise UsageError(
+                f'cannot open the directory {file.host} for "{file.name}": {_words(error)}',
+                hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
+            ) from error
+
+
+def _bind(file: Listen) -> socket.socket:
+    """A listening socket; "::" takes IPv4 too, and is 0.0.0.0 where there is no IPv6."""
+    where = f"[{file.addr}]:{file.port}" if ":" in file.addr else f"{file.addr}:{file.port}"
+    try:
+        found = socket.getaddrinfo(
+            file.addr or None, file.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(
+            f'cannot listen on {where} for "{file.name}": {error.strerror if isinstance(error, OSError) else error}',
+            hint='`addr` is an address or name of this machine, such as "127.0.0.1", or "::" for all',
+        ) from error
+    if file.addr == "::":
+        found.append((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("0.0.0.0", file.port)))  # noqa: S104 - as "::" says
+    problem: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        try:
+            listener = socket.socket(family, kind, protocol)
+        except OSError as error:
+            problem = error
+            continue
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(file.addr != "::"))
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            problem = error
+            if error.errno not in _NO_SUCH_FAMILY:
+                break
+            continue
+        return listener
+    assert problem is not None  # noqa: S101 - getaddrinfo gives at least one address or raises
+    hint = {
+        "Address already in use": f"stop what uses port {file.port}, or choose another `port` (0: any free one)",
+        "Permission denied": f"ports below 1024 need a privilege: choose another `port` than {file.port}",
+        "Cannot assign requested address": "`addr` must be an address of this machine",
+    }.get(problem.strerror or "")
+    raise PlatformError(f'cannot listen on {where} for "{file.name}": {_words(problem)}', hint=hint) from problem
+
+
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
+
+
+def _reach(file: Connect, peer: str) -> socket.socket:
+    """Connect to the first of the peer's addresses that answers."""
+    what = f'cannot connect to {peer} for "{file.name}"'
+    host = "127.0.0.1" if file.host == "localhost" else file.host  # as Enarx
+    try:
+        found = socket.getaddrinfo(host, file.port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PlatformError(f"{what}: the name {file.host} cannot be resolved: {reason}") from error
+    problem: OSError = OSError("no address")
+    end = time.monotonic() + 3 * CONNECT_SECONDS
+    for family, kind, protocol, _, address in found:
+        if time.monotonic() > end:
+            break
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:
+            problem = error
+            continue
+        try:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            problem = error
+            continue
+        connection.setblocking(False)
+        return connection
+    hint = "start the peer first: a Keep connects before its guest runs" if isinstance(problem, ConnectionRefusedError) else None
+    raise PlatformError(f"{what}: {_words(problem)}", hint=hint) from problem
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, TimeoutError) and not error.strerror:
+        return str(error) if error.args else "timed out"
+    return (error.strerror or str(error)).lower()
+
+
+def _raise_descriptor_limit(wanted: int) -> None:
+    """Let this process open as many files as the guest may have, and some of its own, as far as the system allows."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + 64
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (OSError, ValueError):
+            return
+

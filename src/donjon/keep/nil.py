@@ -1,0 +1,181 @@
+"""The `nil` backend: no TEE. The Keep is this process, and protects nobody from the host it runs on.
+
+`run` is what every backend does in the end, inside: compile, open what the configuration names, link, call, and say how
+it ended. It runs the guest in the calling thread and returns when the guest is done; a signal ends both.
+"""
+
+from __future__ import annotations
+
+from donjon.errors import BugError, DonjonError, ParseError, UsageError
+from donjon.log import QUIET
+from donjon.wasm.engine import HostFunction, Instance, load, read
+from donjon.wasm.wasi.p1 import MODULE, bind, lookup
+from donjon.wasm.wasi.p1.guest import Exit, Guest
+from donjon.wasm.wasi.reactor import Reactor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from donjon.keep.launch import Launch
+    from donjon.log import Logger
+    from donjon.wasm.engine import Module
+    from donjon.wasm.engine.cache import Cache
+
+    OnListen = Callable[[str, str, int], None]
+
+__all__ = ["prepare", "run", "warm_up"]
+
+FAREWELL_SECONDS = 2.0
+"""How long a Keep that is done still sends what its guest has written to slow TLS peers."""
+
+
+def prepare(launch: Launch, cache: Cache | None) -> Module:
+    """Compile the workload, or find it compiled.
+
+    Raises:
+        UsageError: its file cannot be read, or the configuration asks for what this version has not.
+        ParseError: it is not a module.
+    """
+    if launch.config.steward is not None:
+        raise UsageError(
+            f"steward = {launch.config.steward!r}: this version has no Steward, and a Keep must not run without the "
+            "certificate that its configuration demands",
+            hint="remove the line `steward` to run with a certificate that the Keep signs itself",
+        )
+    data = launch.module if isinstance(launch.module, bytes) else read(launch.module)
+    return load(data, cache, launch.name)
+
+
+def warm_up(module: Module) -> None:
+    """Load what running the module will need, so that forks of this process find it loaded."""
+    for space, name, _ in module.imports():
+        if space == MODULE:
+            lookup(name)
+    for part in ("config.models", "keep.channel", "log", "wasm.wasi.descriptors.stdio", "wasm.engine.cache"):
+        __import__(f"donjon.{part}")
+
+
+def run(
+    launch: Launch,
+    module: Module,
+    log: Logger = QUIET,
+    on_listen: OnListen | None = None,
+    on_ready: Callable[[], None] | None = None,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+) -> int:
+    """Run a workload to its end.
+
+    Args:
+        module: from `prepare` of the same launch.
+        on_listen: called with name, host and port of each listener once it is bound.
+        on_ready: called when everything is open, before the guest's first instruction.
+        stdio: the host's descriptors for the guest's stdin, stdout and stderr.
+    Returns:
+        The guest's exit code, 0 to 255.
+    Raises:
+        TrapError: the guest trapped.
+        DonjonError: of the other families, when it could not be started, or ended with a code over 255.
+    """
+    config = launch.config
+    reactor = Reactor()
+    guest = Guest(launch.argv(), launch.environ(), config.limits.descriptors, reactor, log)
+    try:
+        _open(launch, guest, log, on_listen, stdio)
+        instance = _link(guest, module, config.limits.memory)
+        entry = _entry(instance, log)
+        if on_ready is not None:
+            on_ready()
+        if config.limits.cpu is not None:
+            _limit_cpu(config.limits.cpu)
+        return _call(guest, instance, entry)
+    finally:
+        guest.close()
+        reactor.drain(FAREWELL_SECONDS)
+
+
+def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None, stdio: tuple[int, int, int]) -> None:
+    """Open the configuration's files in their order, so that an entry's index is its descriptor."""
+    from donjon.wasm.wasi.descriptors.stdio import Null, Stdio
+
+    opened = None
+    for file in launch.config.files:
+        if file.kind in ("stdin", "stdout", "stderr"):
+            index = ("stdin", "stdout", "stderr").index(file.kind)
+            try:
+                guest.add(Stdio(stdio[index], index > 0, guest.reactor))
+            except OSError:  # whoever started us closed it: the guest finds nothing there, rather than somebody else's file
+                guest.add(Null())
+        elif file.kind == "null":
+            guest.add(Null())
+        else:
+            if opened is None:
+                from donjon.keep.files import Opener
+
+                opened = Opener(launch.config, guest.reactor, log, on_listen)
+            guest.add(opened.open(file))
+    kinds = {file.kind for file in launch.config.files}
+    for kind in ("stdout", "stderr"):
+        if kind not in kinds:
+            log.warn(f'no entry of kind "{kind}" in `files`: what the guest writes there is lost')
+
+
+def _link(guest: Guest, module: Module, memory: int | None) -> Instance:
+    def resolve(space: str, name: str) -> HostFunction | None:
+        function = lookup(name) if space == MODULE else None
+        return None if function is None else HostFunction(function.params, function.results, bind(function, guest))
+
+    try:
+        return Instance(module, resolve, memory)
+    except DonjonError:
+        _raise_pending(guest)  # the module's start function may have called us
+        raise
+
+
+def _entry(instance: Instance, log: Logger) -> str | None:
+    """The function to call: Enarx's `""`, or a command's `_start`. A reactor has neither, but may want `_initialize`."""
+    for name in ("", "_start"):
+        if instance.has(name):
+            return name
+    if instance.has("_initialize"):
+        log.warn("the module is a reactor: it has no _start, so it is initialised and that is all")
+        return "_initialize"
+    raise ParseError(
+        "the module exports no _start: there is nothing to run",
+        hint="build a command (a program with main), not a library",
+    )
+
+
+def _call(guest: Guest, instance: Instance, entry: str) -> int:
+    try:
+        instance.call(entry)
+    except DonjonError:
+        code = _raise_pending(guest)
+        if code is None:
+            raise
+        return code
+    return 0
+
+
+def _raise_pending(guest: Guest) -> int | None:
+    """If a call of ours ended the guest: its exit code, or the error that did it."""
+    pending = guest.pending
+    if pending is None:
+        return None
+    if isinstance(pending, Exit):
+        if pending.code > 255:
+            raise UsageError(f"the guest exited with code {pending.code}: expected at most 255, which a process can have")
+        return pending.code
+    if isinstance(pending, DonjonError):
+        raise pending
+    if isinstance(pending, KeyboardInterrupt):
+        raise pending
+    raise BugError(f"a WASI call failed: {type(pending).__name__}: {pending}") from pending
+
+
+def _limit_cpu(seconds: float) -> None:
+    """End this process by SIGPROF when it has used so much processor time from now on; `process.py` says what it means."""
+    import signal
+
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, max(seconds, 0.001))

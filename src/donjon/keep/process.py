@@ -1,0 +1,438 @@
+"""Keeps as processes of their own: start, feed, watch and stop them from Python."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from donjon.errors import BugError, DonjonError, PlatformError, TrapError, UsageError
+from donjon.keep.channel import error_from, orders_for, parse, receive
+from donjon.keep.launch import Launch
+from donjon.log import QUIET, Logger
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import BinaryIO, Literal, Self
+
+    from donjon.config.models import Config
+
+    Stream = Literal["pipe", "inherit", "null"] | int
+
+__all__ = ["Keep", "Result", "WarmParent", "run"]
+
+START_SECONDS = 120.0
+"""The longest that a Keep may take until its guest starts; compiling the largest known module takes 20 s."""
+GRACE_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL; SIGTERM needs no grace from a guest, which does not see it."""
+
+
+class Keep:
+    """A running workload in a process of its own.
+
+    Leaving a `with` block stops it. Whatever becomes of the process that made it, the Keep does not outlive it.
+
+    Attributes:
+        listeners: name in the configuration -> (host, port) really bound, for each `listen`.
+        stdin: binary stream to the guest, if it was started with "pipe"; else None.
+        stdout, stderr: binary streams from the guest, likewise. A guest that writes more than a pipe holds (64 KiB) waits
+            until it is read.
+        pid: of the process.
+    """
+
+    def __init__(self, channel: socket.socket, process: subprocess.Popen[bytes] | None, log: Logger) -> None:
+        self.listeners: dict[str, tuple[str, int]] = {}
+        self.stdin: BinaryIO | None = None
+        self.stdout: BinaryIO | None = None
+        self.stderr: BinaryIO | None = None
+        self.pid = process.pid if process is not None else 0
+        self._channel = channel
+        self._process = process
+        self._log = log
+        self._held = bytearray()
+        self._ready = False
+        self._stopped = 0
+        self._code: int | None = None
+        self._error: DonjonError | None = None
+
+    @classmethod
+    def start(
+        cls,
+        module: str | bytes | os.PathLike[str],
+        config: Config | str | os.PathLike[str] | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        *,
+        stdin: Stream = "pipe",
+        stdout: Stream = "pipe",
+        stderr: Stream = "pipe",
+        log: Logger = QUIET,
+        log_filter: str = "info",
+    ) -> Keep:
+        """Start a workload; returns when its sockets are open and the guest is about to run.
+
+        Args:
+            module: path of a .wasm or .wat file, or the bytes of one.
+            config: a `donjon.Config`, or the path of an Enarx.toml; None: standard streams and nothing else.
+            args, env: in addition to the configuration's.
+            stdin, stdout, stderr: "pipe" (the Keep's attribute), "inherit", "null", or a descriptor.
+            log: gets what the Keep logs, whenever `wait`, `poll` or `stop` is called.
+            log_filter: what the Keep logs at all.
+        Raises:
+            DonjonError: of the family whose fault it is: no such file, not a module, port taken, ...
+        """
+        launch = _launch(module, config, args, env)
+        return cls.start_launch(launch, stdin, stdout, stderr, log, log_filter)
+
+    @classmethod
+    def start_launch(
+        cls,
+        launch: Launch,
+        stdin: Stream = "pipe",
+        stdout: Stream = "pipe",
+        stderr: Stream = "pipe",
+        log: Logger = QUIET,
+        log_filter: str = "info",
+    ) -> Keep:
+        """`start`, with everything about the workload in one value."""
+        channel, process = _spawn(stdin, stdout, stderr)
+        keep = cls(channel, process, log)
+        keep.stdin, keep.stdout, keep.stderr = process.stdin, process.stdout, process.stderr  # type: ignore[assignment]
+        keep._give_orders(orders_for(launch, _absolute(launch.module), log_filter))
+        return keep
+
+    def _give_orders(self, orders: bytes) -> None:
+        try:
+            self._channel.sendall(orders)
+        except OSError:
+            pass  # it died at once: the records, or their absence, tell why
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not self._ready and self._read(max(0.0, end - time.monotonic())):
+            pass
+        if self._ready and self._error is None:
+            return
+        if self._code is None and self._error is None:
+            self._error = PlatformError(f"the Keep did not start within {START_SECONDS:g} s")
+        error = self._error
+        self._close()
+        if error is not None:
+            raise error
+
+    # ---- watching
+
+    def poll(self) -> int | None:
+        """The exit code if the Keep has ended, else None. Raises as `wait` does."""
+        while self._read(0.0):
+            pass
+        return self._outcome()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end.
+
+        Args:
+            timeout: seconds at most; None, without end.
+        Returns:
+            The guest's exit code; after `stop`, 128 plus the number of the signal that it took.
+        Raises:
+            TrapError: the guest trapped, or used up its processor time.
+            TimeoutError: it still runs.
+            DonjonError: of another family: the Keep failed.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self._outcome()) is None:
+            if not self._read(None if end is None else max(0.0, end - time.monotonic())) and self._outcome() is None:
+                raise TimeoutError(f"the Keep still runs after {timeout:g} s")
+        return code
+
+    def _outcome(self) -> int | None:
+        if self._error is not None:
+            raise self._error
+        return self._code
+
+    def _read(self, seconds: float | None) -> bool:
+        """Take in a record, or the end of records; False: nothing came in time, or nothing more will."""
+        if self._code is not None or self._error is not None:
+            return False
+        while (line := receive(self._channel, self._held)) is None:
+            poller = select.poll()
+            poller.register(self._channel, select.POLLIN)
+            if not poller.poll(None if seconds is None else seconds * 1000):
+                return False
+            try:
+                data = self._channel.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self._gone()
+                return True
+            self._held += data
+        self._take(parse(line))
+        return True
+
+    def _take(self, fields: list[str]) -> None:
+        kind = fields[0]
+        if kind == "listening" and len(fields) == 4 and fields[3].isdigit():
+            self.listeners[fields[1]] = (fields[2], int(fields[3]))
+        elif kind == "log" and len(fields) == 4 and fields[1] in "12345":
+            self._log.log(int(fields[1]), fields[3], fields[2])
+        elif kind == "ready":
+            self._ready = True
+        elif kind == "pid" and len(fields) == 2 and fields[1].isdigit():
+            self.pid = self.pid or int(fields[1])
+        elif kind == "exit" and len(fields) == 2 and fields[1].isdigit():
+            self._code = int(fields[1]) & 0xFF
+            self._reap()
+        elif kind == "error":
+            self._error = error_from(fields)
+            self._reap()
+        else:
+            self._error = BugError(f"a Keep sent a record that it must not send: {kind[:20]!r}")
+
+    def _gone(self) -> None:
+        """The channel ended without a last word: a signal ended the process."""
+        number = self._stopped
+        if self._process is not None:
+            number = -self._process.wait()
+        if number == signal.SIGPROF:
+            self._error = TrapError(
+                "the guest has used the processor time that it may have",
+                "processor time",
+                hint="raise `cpu` in [limits] of Enarx.toml",
+            )
+        elif number > 0 and (self._stopped or number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)):
+            self._code = 128 + number
+        else:
+            self._error = BugError(f"the Keep's process ended by signal {number}" if number > 0 else "the Keep's process vanished")
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+
+    # ---- stopping
+
+    def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """End the Keep, whatever its guest is doing; does nothing if it has ended. `wait` tells how.
+
+        Args:
+            grace: seconds until the process is killed if it does not end.
+        """
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+            end = time.monotonic() + seconds
+            if self._code is None and self._error is None and self.pid:
+                while self._read(0.0):
+                    pass
+                if self._code is not None or self._error is not None:
+                    break
+                self._stopped = number
+                try:
+                    os.kill(self.pid, number)  # it lives, or its end of the channel would be closed
+                except ProcessLookupError:
+                    pass
+                while self._read(max(0.0, end - time.monotonic())):
+                    pass
+
+    def _close(self) -> None:
+        self.stop(0.5)
+        self._channel.close()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass  # what was written last and never read
+        self._reap_quietly()
+
+    def _reap_quietly(self) -> None:
+        if self._process is not None:
+            self._process.poll()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+class Result:
+    """How a workload ended that ran to its end.
+
+    Attributes:
+        code: the guest's exit code.
+        stdout, stderr: what it wrote.
+    """
+
+    __slots__ = ("code", "stderr", "stdout")
+
+    def __init__(self, code: int, stdout: bytes, stderr: bytes) -> None:
+        self.code = code
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __repr__(self) -> str:
+        return f"Result(code={self.code}, stdout={self.stdout[:80]!r}, stderr={self.stderr[:80]!r})"
+
+
+def run(
+    module: str | bytes | os.PathLike[str],
+    config: Config | str | os.PathLike[str] | None = None,
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    *,
+    stdin: bytes = b"",
+    timeout: float | None = None,
+    log: Logger = QUIET,
+) -> Result:
+    """Run a workload to its end and collect what it writes.
+
+    Args:
+        stdin: what the guest reads there.
+        timeout: seconds at most.
+    Raises:
+        TrapError, DonjonError, TimeoutError: as `Keep.start` and `Keep.wait`.
+    """
+    with Keep.start(module, config, args, env, log=log) as keep:
+        assert keep._process is not None  # noqa: S101 - Keep.start always makes one
+        try:
+            stdout, stderr = keep._process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the Keep still runs after {timeout:g} s") from None
+        return Result(keep.wait(timeout), stdout, stderr)
+
+
+class WarmParent:
+    """A process that has a module compiled and everything loaded, and is forked for each Keep: 1 to 2 ms instead of 20.
+
+        with WarmParent("app.wasm") as parent:
+            with parent.start(args=["7"]) as keep: ...
+
+    Keeps started from it stop when they are stopped; closing the parent does not stop them.
+
+    Raises:
+        DonjonError: as `Keep.start`, for the module.
+    """
+
+    def __init__(self, module: str | bytes | os.PathLike[str]) -> None:
+        self._module = os.fspath(module) if not isinstance(module, bytes) else module
+        self._channel, self._process = _spawn("null", "inherit", "inherit")
+        first = Keep(self._channel, self._process, QUIET)
+        first._give_orders(orders_for(Launch(self._module), _absolute(self._module), "off", warm=True))
+
+    def start(
+        self,
+        config: Config | str | os.PathLike[str] | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        *,
+        stdin: Stream = "pipe",
+        stdout: Stream = "pipe",
+        stderr: Stream = "pipe",
+        log: Logger = QUIET,
+        log_filter: str = "info",
+    ) -> Keep:
+        """Start one more Keep with this module; as `Keep.start`."""
+        launch = _launch(self._module, config, args, env)
+        ours, theirs = socket.socketpair()
+        keep = Keep(ours, None, log)
+        opened: list[int] = []
+        try:
+            descriptors = []
+            for name, choice in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+                descriptor, stream = _stream(name, choice, opened)
+                descriptors.append(descriptor)
+                setattr(keep, name, stream)
+            orders = orders_for(launch, b"", log_filter)
+            try:
+                socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
+                self._channel.sendall(orders[8:])
+            except OSError as error:
+                raise PlatformError(f"the warm parent is gone: {error.strerror}") from error
+        finally:
+            theirs.close()
+            for descriptor in opened:
+                os.close(descriptor)
+        keep._await_ready()
+        return keep
+
+    def close(self) -> None:
+        """End the parent."""
+        self._channel.close()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _launch(
+    module: str | bytes | os.PathLike[str],
+    config: Config | str | os.PathLike[str] | None,
+    args: Sequence[str],
+    env: Mapping[str, str] | None,
+) -> Launch:
+    path = module if isinstance(module, bytes) else os.fspath(module)
+    return Launch(path, os.fspath(config) if isinstance(config, os.PathLike) else config, args, env)
+
+
+def _absolute(module: str | bytes) -> str | bytes:
+    return module if isinstance(module, bytes) else os.path.abspath(module)
+
+
+def _spawn(stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """A fresh process that waits for its orders on the channel, whose descriptor is its argument."""
+    ours, theirs = socket.socketpair()
+    script = os.path.join(os.path.dirname(__file__), "_child.py")
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", script, str(theirs.fileno())],
+            stdin=_choice(stdin),
+            stdout=_choice(stdout),
+            stderr=_choice(stderr),
+            pass_fds=[theirs.fileno()],
+            bufsize=0,
+            close_fds=True,
+        )
+    except OSError as error:
+        ours.close()
+        raise PlatformError(f"cannot start a process for the Keep: {error.strerror}") from error
+    finally:
+        theirs.close()
+    return ours, process
+
+
+def _choice(stream: Stream) -> int | None:
+    if isinstance(stream, int):
+        return stream
+    try:
+        return {"pipe": subprocess.PIPE, "inherit": None, "null": subprocess.DEVNULL}[stream]
+    except KeyError:
+        raise UsageError(f'stream {stream!r}: expected "pipe", "inherit", "null" or a descriptor') from None
+
+
+def _stream(name: str, choice: Stream, opened: list[int]) -> tuple[int, BinaryIO | None]:
+    """The descriptor that the Keep gets for a standard stream, and our end of it; what was opened for it goes to `opened`."""
+    if isinstance(choice, int):
+        return choice, None
+    if _choice(choice) is None:
+        return ("stdin", "stdout", "stderr").index(name), None
+    if choice == "null":
+        opened.append(os.open(os.devnull, os.O_RDWR))
+        return opened[-1], None
+    reader, writer = os.pipe()
+    opened.append(reader if name == "stdin" else writer)
+    ours: BinaryIO = open(writer, "wb", 0) if name == "stdin" else open(reader, "rb", 0)  # type: ignore[assignment]
+    return opened[-1], ours

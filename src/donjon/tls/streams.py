@@ -1,0 +1,539 @@
+"""TLS between a guest and its sockets: what `pipe.py` decides, done with real ones. The guest sees plain streams.
+
+A listener hands out a connection only when its handshake is complete. Until then it is a background task of the reactor's: it
+gets on whenever the guest waits for anything, and costs the guest nothing when its peer is slow, silent, or speaks no TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections import deque
+
+from donjon.log import DEBUG, QUIET
+from donjon.tls.pipe import FEED, TlsError, TlsPipe, Truncated
+from donjon.wasm.wasi.descriptors.base import EVENT_HANGUP, Descriptor
+from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags
+from donjon.wasm.wasi.p1.errno import Errno, WasiError
+from donjon.wasm.wasi.p1.rights import LISTENER, STREAM
+from donjon.wasm.wasi.p1.types import Eventtype, Fdflag, Filetype, Riflag, Sdflag
+from donjon.wasm.wasi.reactor import POLLIN, POLLOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+
+    from donjon.log import Logger
+    from donjon.wasm.wasi.descriptors.base import Buffers, Event
+    from donjon.wasm.wasi.reactor import Reactor
+
+__all__ = ["HANDSHAKE_SECONDS", "MOST_HANDSHAKES", "TlsListener", "TlsStream", "connect"]
+
+HANDSHAKE_SECONDS = 10.0
+"""A peer that has not finished its handshake by then is dropped."""
+MOST_HANDSHAKES = 512
+"""Handshakes under way at one listener; one more, and the oldest is dropped, so that silent peers keep nobody out."""
+MOST_WAITING = 128
+"""Connections that are ready and not yet accepted; further ones wait in the kernel."""
+LINGER_SECONDS = 10.0
+"""How long what the guest wrote before it closed is still being sent."""
+PIECE = 1 << 16
+"""Bytes that are encrypted at once."""
+
+# One buffer for what comes off the wire, for all streams: the pipe copies it before anything else can be read.
+_scratch = bytearray(FEED)
+_arrived = memoryview(_scratch)
+_READ = [_scratch]
+
+
+class TlsStream(Descriptor):
+    """A connection whose handshake is done, as the guest has it.
+
+    Args:
+        connection: connected, non-blocking; it belongs to the stream from now on.
+        pipe: handshaken; what it has to send is sent.
+        budget: where the connection was counted already; closing gives it back.
+    """
+
+    __slots__ = ("_budget", "_deaf", "_failed", "_flusher", "_mute", "_out", "_pipe", "_reactor", "_socket")
+    asks = True
+
+    def __init__(self, connection: socket.socket, pipe: TlsPipe, reactor: Reactor, budget: Budget) -> None:
+        super().__init__(connection.fileno(), Filetype.SOCKET_STREAM, STREAM)
+        self._socket = connection
+        self._pipe = pipe
+        self._reactor = reactor
+        self._budget = budget
+        self._out = b""  # ciphertext that the kernel has not taken yet
+        self._flusher = -1  # a second descriptor of the socket, on which the reactor waits for room for _out
+        self._failed: OSError | None = None  # what the socket said, for when everything that came before is read
+        self._deaf = self._mute = False  # the guest closed its reading, its writing side
+
+    # ---- reading
+
+    def readv(self, buffers: Buffers) -> int:
+        if not buffers or self._deaf:
+            return 0
+        first = buffers[0]
+        try:
+            while (count := self._pipe.read_into(first)) < 0:
+                self._fill_or_wait()
+            if count == len(first) and len(buffers) > 1:
+                count += self._read_more(buffers)
+        except TlsError as error:
+            raise _as_errno(error) from None
+        return count
+
+    def _read_more(self, buffers: Buffers) -> int:
+        """Go on with the second buffer, as long as something is there already."""
+        total = 0
+        for buffer in buffers[1:]:
+            if not self._pipe.prefetch():
+                break
+            count = self._pipe.read_into(buffer)
+            total += max(count, 0)
+            if count < len(buffer):
+                break
+        return total
+
+    def recv(self, buffers: Buffers, flags: int) -> int:
+        if not flags:
+            return self.readv(buffers)
+        if not buffers or self._deaf:
+            return 0
+        if flags & Riflag.RECV_PEEK:
+            try:
+                while (count := self._pipe.peek_into(buffers[0])) < 0:
+                    self._fill_or_wait()
+            except TlsError as error:
+                raise _as_errno(error) from None
+            return count
+        total = 0
+        for buffer in buffers:
+            at = 0
+            while at < len(buffer):
+                try:
+                    count = self.readv([buffer[at:]])
+                except (OSError, WasiError):
+                    if total:
+                        return total
+                    raise
+                if not count:
+                    return total
+                at += count
+                total += count
+        return total
+
+    def _fill_or_wait(self) -> None:
+        if not self._fill():
+            if self.flags & Fdflag.NONBLOCK:
+                raise WasiError(Errno.AGAIN, "would block")
+            self._reactor.wait(self.host, POLLIN)
+
+    def _fill(self) -> bool:
+        """Feed the pipe what has arrived; False: nothing has."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            count = os.readv(self.host, _READ)
+        except BlockingIOError:
+            if self._pipe.backlog:  # an answer of TLS itself, such as to a key update
+                self._push(self._pipe.take())
+            return False
+        if count:
+            self._pipe.feed(_arrived[:count])
+        else:
+            self._pipe.feed_eof()
+        return True
+
+    # ---- writing
+
+    def writev(self, buffers: Buffers) -> int:
+        if self._mute:
+            raise WasiError(Errno.PIPE, "closed for writing")
+        if self._out and not self._room():
+            raise WasiError(Errno.AGAIN, "would block")
+        pipe, done = self._pipe, 0
+        try:
+            for buffer in buffers:
+                size = len(buffer)
+                if size <= PIECE:
+                    self._push(pipe.seal(buffer))
+                    done += size
+                else:
+                    for at in range(0, size, PIECE):
+                        part = buffer[at : at + PIECE]
+                        self._push(pipe.seal(part))
+                        done += len(part)
+                        if self._out and not self._room():
+                            return done
+                if self._out and not self._room():
+                    return done
+        except TlsError as error:
+            raise _as_errno(error) from None
+        except OSError:
+            if not done:
+                raise
+        return done
+
+    send = writev
+
+    def _room(self) -> bool:
+        """Is everything sent, so that more may be encrypted? A guest that blocks waits here until it is."""
+        while not self._flush():
+            if self.flags & Fdflag.NONBLOCK:
+                return False
+            self._reactor.wait(self.host, POLLOUT)
+        return True
+
+    def _push(self, data: bytes) -> None:
+        """Send, and keep what the kernel does not take."""
+        if self._out:
+            self._out += data
+            return
+        try:
+            count = os.write(self.host, data)
+        except BlockingIOError:
+            count = 0
+        if count < len(data):
+            self._out = data[count:]
+            if self._flusher < 0:  # the guest may never write again: the reactor sees to the rest
+                self._flusher = os.dup(self.host)
+                self._reactor.add(self._flusher, POLLOUT, self._on_room, float("inf"))
+
+    def _flush(self) -> bool:
+        """Send what was kept; True: all of it."""
+        while self._out:
+            try:
+                count = os.write(self.host, self._out)
+            except BlockingIOError:
+                return False
+            self._out = self._out[count:]
+        if self._flusher >= 0:
+            self._reactor.remove(self._flusher)
+            os.close(self._flusher)
+            self._flusher = -1
+            if self._mute:
+                self._socket.shutdown(socket.SHUT_WR)
+        return True
+
+    def _on_room(self, events: int) -> None:
+        try:
+            self._flush()
+        except OSError as error:
+            self._failed = self._failed or error
+            self._drop_rest()
+
+    def _drop_rest(self) -> None:
+        self._out = b""
+        if self._flusher >= 0:
+            self._reactor.remove(self._flusher)
+            os.close(self._flusher)
+            self._flusher = -1
+
+    # ---- the end
+
+    def shutdown(self, how: int) -> None:
+        if how & Sdflag.RD:
+            self._deaf = True
+        if how & Sdflag.WR and not self._mute:
+            self._mute = True
+            self._say_goodbye()
+            if not self._out:
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def _say_goodbye(self) -> None:
+        self._pipe.close_notify()
+        self._push(self._pipe.take())
+
+    def close(self) -> None:
+        self._budget.give()
+        try:
+            if not self._mute:
+                self._say_goodbye()
+        except (OSError, TlsError):
+            self._drop_rest()
+        if not self._out:
+            self._socket.close()
+            return
+        self._reactor.remove(self._flusher)
+        os.close(self._flusher)
+        _Linger(self._socket, self._out, self._reactor)
+
+    def set_flags(self, flags: int) -> None:
+        self.flags = check_socket_flags(flags)
+
+    # ---- waiting
+
+    def ready(self, kind: int) -> Event | None:
+        if kind == Eventtype.FD_READ:
+            if self._deaf or self._failed is not None or self._pipe.prefetch():
+                return self._readable(0)
+        elif self._mute:
+            return (Errno.SUCCESS, 1, EVENT_HANGUP)
+        return None
+
+    def woken(self, kind: int, events: int) -> Event | None:
+        if kind != Eventtype.FD_READ:
+            try:
+                return super().woken(kind, events) if self._flush() else None
+            except OSError as error:
+                self._failed = self._failed or error
+                return (Errno.SUCCESS, 1, EVENT_HANGUP)
+        if not events & ~POLLOUT:
+            return None
+        try:
+            self._fill()
+        except OSError as error:
+            self._failed = self._failed or error
+            return self._readable(events)
+        return self._readable(events) if self._pipe.prefetch() else None
+
+    def _readable(self, events: int) -> Event:
+        hangup = events & select.POLLHUP or self._pipe.eof
+        return (Errno.SUCCESS, max(1, self._pipe.buffered), EVENT_HANGUP if hangup else 0)
+
+
+class TlsListener(Descriptor):
+    """A listening socket that hands out connections whose handshake is done.
+
+    Args:
+        listener: bound and listening; it belongs to this descriptor from now on.
+        context: from `server_context`.
+    """
+
+    __slots__ = ("_budget", "_context", "_done", "_log", "_reactor", "_socket", "_under_way")
+    asks = True
+
+    def __init__(
+        self, listener: socket.socket, context: ssl.SSLContext, reactor: Reactor, budget: Budget, log: Logger = QUIET
+    ) -> None:
+        super().__init__(listener.fileno(), Filetype.SOCKET_STREAM, LISTENER, STREAM)
+        listener.setblocking(False)
+        self._socket = listener
+        self._context = context
+        self._reactor = reactor
+        self._budget = budget
+        self._log = log
+        self._done: deque[TlsStream] = deque()
+        self._under_way: dict[_Handshake, None] = {}  # in the order of their start
+
+    def accept(self) -> Descriptor:
+        if not self._done:
+            self._take_new()
+        if not self._done:
+            if self.flags & Fdflag.NONBLOCK:
+                if self._under_way:  # a guest that only ever calls this must get them done too
+                    self._reactor.poll(select.poll(), 0)
+                if not self._done:
+                    raise WasiError(Errno.AGAIN, "would block")
+            else:
+                self._wait()
+        return self._done.popleft()
+
+    def _wait(self) -> None:
+        poller = select.poll()
+        poller.register(self.host, POLLIN)
+        try:
+            while not self._done:
+                if self._reactor.poll(poller, None):
+                    self._take_new()
+        finally:
+            self._reactor.watch(None)
+
+    def _take_new(self) -> None:
+        """Accept what the kernel has, and begin the handshakes."""
+        while len(self._done) < MOST_WAITING:
+            try:
+                connection, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            if not self._budget.take():
+                connection.close()
+                continue
+            if len(self._under_way) >= MOST_HANDSHAKES:
+                next(iter(self._under_way)).give_up("there are too many handshakes under way")
+            self._under_way[_Handshake(self, connection, address)] = None
+
+    def _finished(self, handshake: _Handshake) -> None:
+        self._under_way.pop(handshake, None)
+
+    def close(self) -> None:
+        self._socket.close()
+        for handshake in list(self._under_way):
+            handshake.give_up("the listener is closed")
+        while self._done:
+            self._done.popleft().close()
+
+    def set_flags(self, flags: int) -> None:
+        self.flags = check_socket_flags(flags)
+
+    def readv(self, buffers: Buffers) -> int:
+        raise WasiError(Errno.NOTCONN, "a listener has no data")
+
+    def recv(self, buffers: Buffers, flags: int) -> int:
+        raise WasiError(Errno.NOTCONN, "a listener has no data")
+
+    def send(self, buffers: Buffers) -> int:
+        raise WasiError(Errno.NOTCONN, "a listener takes no data")
+
+    def shutdown(self, how: int) -> None:
+        raise WasiError(Errno.NOTCONN, "a listener has no directions")
+
+    def ready(self, kind: int) -> Event | None:
+        return (Errno.SUCCESS, 1, 0) if self._done and kind == Eventtype.FD_READ else None
+
+    def woken(self, kind: int, events: int) -> Event | None:
+        if kind == Eventtype.FD_READ and events:
+            self._take_new()
+        return self.ready(kind)
+
+
+class _Handshake:
+    """A connection on its way from a listener to the guest."""
+
+    __slots__ = ("_listener", "_mask", "_out", "_peer", "_pipe", "_socket")
+
+    def __init__(self, listener: TlsListener, connection: socket.socket, address: tuple[object, ...]) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._listener = listener
+        self._socket = connection
+        self._peer = f"{address[0]}:{address[1]}"
+        self._pipe = TlsPipe(listener._context, server_side=True)
+        self._out = b""
+        self._mask = POLLIN
+        listener._reactor.add(connection.fileno(), POLLIN, self._step, time.monotonic() + HANDSHAKE_SECONDS)
+
+    def _step(self, events: int) -> None:
+        """Go on: the socket is ready, or (no events) the time is over."""
+        if not events:
+            self.give_up(f"no handshake within {HANDSHAKE_SECONDS:g} s")
+            return
+        try:
+            if events & ~POLLOUT:
+                count = os.readv(self._socket.fileno(), _READ)
+                if count:
+                    self._pipe.feed(_arrived[:count])
+                else:
+                    self._pipe.feed_eof()
+            done = self._pipe.handshake()
+            self._out += self._pipe.take()
+            self._send()
+        except BlockingIOError:
+            return
+        except TlsError as error:
+            try:
+                self._socket.send(self._pipe.take())  # the alert, if the peer still listens
+            except OSError:
+                pass
+            self.give_up(str(error))
+        except OSError as error:
+            self.give_up(str(error))
+        else:
+            if done and not self._out:
+                self._hand_over()
+
+    def _send(self) -> None:
+        if self._out:
+            try:
+                self._out = self._out[self._socket.send(self._out) :]
+            except BlockingIOError:
+                pass
+        mask = POLLIN | POLLOUT if self._out else POLLIN
+        if mask != self._mask:
+            self._mask = mask
+            reactor = self._listener._reactor
+            _, task, deadline = reactor.tasks[self._socket.fileno()]
+            reactor.add(self._socket.fileno(), mask, task, deadline)
+
+    def _hand_over(self) -> None:
+        listener = self._listener
+        listener._reactor.remove(self._socket.fileno())
+        listener._finished(self)
+        listener._done.append(TlsStream(self._socket, self._pipe, listener._reactor, listener._budget))
+
+    def give_up(self, reason: str) -> None:
+        """Drop the connection."""
+        listener = self._listener
+        listener._reactor.remove(self._socket.fileno())
+        listener._finished(self)
+        listener._budget.give()
+        self._socket.close()
+        if listener._log.enabled(DEBUG, "donjon.tls"):
+            listener._log.debug(f"connection from {self._peer} dropped: {reason}", "donjon.tls")
+
+
+class _Linger:
+    """What a closed stream still has to send."""
+
+    __slots__ = ("_out", "_reactor", "_socket")
+
+    def __init__(self, connection: socket.socket, out: bytes, reactor: Reactor) -> None:
+        self._socket = connection
+        self._out = out
+        self._reactor = reactor
+        reactor.add(connection.fileno(), POLLOUT, self._step, time.monotonic() + LINGER_SECONDS)
+
+    def _step(self, events: int) -> None:
+        if events:
+            try:
+                self._out = self._out[self._socket.send(self._out) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._out = b""
+        if not events or not self._out:
+            self._reactor.remove(self._socket.fileno())
+            self._socket.close()
+
+
+def connect(
+    connection: socket.socket, context: ssl.SSLContext, host: str, peer: str, reactor: Reactor, budget: Budget, seconds: float
+) -> TlsStream:
+    """Do the client's handshake on a connected socket.
+
+    Args:
+        host: the name or address that the peer's certificate must carry.
+        peer: what messages call the peer.
+        seconds: the most it may take.
+    Raises:
+        TlsError: the peer is not who it must be, or speaks no TLS 1.3. The socket stays the caller's.
+        OSError: the connection broke, or (TimeoutError) took too long.
+    """
+    connection.setblocking(False)
+    pipe = TlsPipe(context, server_side=False, server_hostname=host, peer=peer)
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            done = pipe.handshake()
+        except TlsError:
+            _send_all(connection, pipe.take(), reactor, end)
+            raise
+        _send_all(connection, pipe.take(), reactor, end)
+        if done:
+            return TlsStream(connection, pipe, reactor, budget)
+        left = end - time.monotonic()
+        if left <= 0 or not reactor.wait(connection.fileno(), POLLIN, left):
+            raise TimeoutError(f"no TLS handshake within {seconds:g} s")
+        count = os.readv(connection.fileno(), _READ)
+        if count:
+            pipe.feed(_arrived[:count])
+        else:
+            pipe.feed_eof()
+
+
+def _send_all(connection: socket.socket, data: bytes, reactor: Reactor, end: float) -> None:
+    while data:
+        try:
+            data = data[connection.send(data) :]
+        except BlockingIOError:
+            if not reactor.wait(connection.fileno(), POLLOUT, max(0.0, end - time.monotonic())):
+                raise TimeoutError("the peer takes no data") from None
+
+
+def _as_errno(error: TlsError) -> WasiError:
+    """How the guest learns what went wrong below it: connreset where data may be missing, io for the rest."""
+    return WasiError(Errno.CONNRESET if isinstance(error, Truncated) else Errno.IO, str(error))
