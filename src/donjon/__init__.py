@@ -1,9 +1,9 @@
 """Donjon runs WebAssembly applications inside Keeps, and lets anybody prove from outside what runs there.
 
-    from donjon import Keep
+from donjon import Keep
 
-    with Keep.start("app.wasm", config="Enarx.toml") as keep:
-        host, port = keep.listeners["web"]
+with Keep.start("app.wasm", config="Enarx.toml") as keep:
+    host, port = keep.listeners["web"]
 """
 
 from __future__ import annotations

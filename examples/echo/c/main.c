@@ -22,7 +22,7 @@ struct backlog {
     size_t start, end;
 };
 
-/* Entry 0 is the listener, the others are clients, without gaps; watched[i] and backlogs[i] belong together. */
+/* Entry 0 is for the listener, the others are clients, without gaps; watched[i] and backlogs[i] belong together. */
 static struct pollfd watched[1 + MAX_CLIENTS];
 static struct backlog backlogs[1 + MAX_CLIENTS];
 static nfds_t count;
@@ -44,9 +44,11 @@ static int find_descriptor(const char *name) {
     }
 }
 
-static void accept_clients(void) {
+static void accept_clients(int listener) {
     while (count < 1 + MAX_CLIENTS) {
-        int fd = accept4(watched[0].fd, NULL, NULL, SOCK_NONBLOCK);
+        struct sockaddr unused; /* WASI's C library wants both, although it knows no addresses */
+        socklen_t size = sizeof unused;
+        int fd = accept4(listener, &unused, &size, SOCK_NONBLOCK);
         if (fd < 0)
             return; /* EAGAIN: nobody else waits. Anything else is that client's misfortune, and poll() calls again. */
         watched[count] = (struct pollfd){.fd = fd, .events = POLLIN};
@@ -120,10 +122,10 @@ int main(void) {
         fprintf(stderr, "echo: no listener named \"echo\": does Enarx.toml have one?\n");
         return 1;
     }
-    watched[0] = (struct pollfd){.fd = listener, .events = POLLIN};
     count = 1;
     for (;;) {
-        watched[0].events = count < 1 + MAX_CLIENTS ? POLLIN : 0; /* full: let newcomers wait in the queue */
+        /* poll() passes over a negative descriptor: when we are full, newcomers wait in the listener's queue. */
+        watched[0] = (struct pollfd){.fd = count < 1 + MAX_CLIENTS ? listener : -1, .events = POLLIN};
         if (poll(watched, count, -1) < 0) {
             if (errno == EINTR)
                 continue;
@@ -135,6 +137,6 @@ int main(void) {
             if (watched[i].revents != 0 && !(backlogs[i].bytes != NULL ? drain(i) : receive(i)))
                 drop(i);
         if (watched[0].revents != 0)
-            accept_clients();
+            accept_clients(listener);
     }
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from donjon.cli.tui import logger
 from donjon.keep.launch import Launch
-from donjon.keep.nil import prepare, run as run_here
+from donjon.keep.nil import prepare
+from donjon.keep.nil import run as run_here
 from donjon.wasm.engine.cache import Cache
 
 TYPE_CHECKING = False
@@ -32,6 +33,6 @@ def run(options: Options) -> int:
 
 def _default_signals() -> None:
     """Let SIGINT end the process, as SIGTERM does. Python's own handler would run only when the guest calls us."""
-    import _signal  # `signal` wraps it in enumerations, 3 ms
+    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

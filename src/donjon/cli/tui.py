@@ -155,7 +155,7 @@ def _lines(text: str) -> str:
 
 
 def _say(text: str, descriptor: int = STDERR) -> None:
-    try:  # noqa: SIM105 - contextlib is one of the modules that a start cannot afford
+    try:
         _write(descriptor, text)
     except OSError:
         pass  # nobody listens: what we were asked to do goes on

@@ -1,10 +1,10 @@
 """The other end of `process.py`: a process that is a Keep, or (with "warm") one that is forked into Keeps.
 
-It is started as a script, isolated and without site-packages (`python -I -S`), which halves its start. Its argument is the
-descriptor of the channel to whoever started it: first the orders come in, then records go out; see `channel.py`.
+It is started as a script, isolated and without site-packages (`python -I -S`), which halves its start. Its argument is
+the descriptor of the channel to whoever started it: first the orders come in, then records go out; see `channel.py`.
 
-If the other end goes away the kernel sends this process SIGIO, which ends it: no Keep outlives who started it, even one whose
-guest never stops computing. (macOS ignores SIGIO by default; there the Keep ends with its guest.)
+If the other end goes away the kernel sends this process SIGIO, which ends it: no Keep outlives who started it, even
+one whose guest never stops computing. (macOS ignores SIGIO by default; there the Keep ends with its guest.)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _follow(orders: dict[str, object], channel: int, stdio: tuple[int, int, int]
         reporter.send("pid", str(os.getpid()))
         code = _run(orders, reporter, stdio, module)
         reporter.send("exit", str(code))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the other end must learn of it
+    except BaseException as error:
         reporter.send_error(error)
     os._exit(code)
 
@@ -63,7 +63,7 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
     from donjon.wasm.engine.cache import Cache
 
     assert isinstance(reporter, Reporter)  # noqa: S101
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
 
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGIO):
         _signal.signal(number, _signal.SIG_DFL)
@@ -95,7 +95,7 @@ def _serve(orders: dict[str, object], descriptor: int) -> None:
     try:
         module = prepare(launch_from(orders), Cache.of_user())
         warm_up(module)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         reporter.send_error(error)
         os._exit(1)
     reporter.send("ready")

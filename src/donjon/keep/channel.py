@@ -1,7 +1,7 @@
 """What a Keep's process and its owner say to each other, over a socket pair.
 
-The owner sends one message: 8 bytes length (little-endian), then a marshalled dictionary, the orders. The Keep answers with
-records, one line each: fields separated by NUL, in which line breaks, NULs and backslashes are escaped.
+The owner sends one message: 8 bytes length (little-endian), then a marshalled dictionary, the orders. The Keep answers
+with records, one line each: fields separated by NUL, in which line breaks, NULs and backslashes are escaped.
 
     pid, NUMBER                          the process that is the Keep
     listening, NAME, HOST, PORT          a listener is bound
@@ -22,12 +22,11 @@ from donjon import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
     from donjon.keep.launch import Launch
 
-__all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "orders_for", "parse"]
+__all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "orders_for", "parse", "receive"]
 
 LONGEST = 1 << 16
 """Bytes of one record."""
@@ -41,7 +40,11 @@ def orders_for(launch: Launch | None, module: object, log: str, warm: bool = Fal
 
     orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module}
     if launch is not None:
-        orders |= {"args": launch.args, "env": launch.env, "config": pickle.dumps(launch.config) if _special(launch) else b""}
+        orders |= {
+            "args": launch.args,
+            "env": launch.env,
+            "config": pickle.dumps(launch.config) if _special(launch) else b"",
+        }
     data = marshal.dumps(orders)
     return len(data).to_bytes(8, "little") + data
 
@@ -81,7 +84,10 @@ class Reporter:
 
     def send(self, *fields: str) -> None:
         """Send a record; if nobody listens any more, there is nothing left to do."""
-        line = b"\0".join(field.encode("unicode_escape").replace(b"\0", b"\\x00") for field in fields)[: LONGEST - 1] + b"\n"
+        line = (
+            b"\0".join(field.encode("unicode_escape").replace(b"\0", b"\\x00") for field in fields)[: LONGEST - 1]
+            + b"\n"
+        )
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -127,7 +133,7 @@ def error_from(fields: list[str]) -> errors.DonjonError:
     return made
 
 
-def receive(channel: socket.socket, held: bytearray) -> bytes | None:
+def receive(held: bytearray) -> bytes | None:
     """The next line that is complete in `held`, without its end; None: more must be read.
 
     Raises:

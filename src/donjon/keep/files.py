@@ -90,7 +90,7 @@ class Opener:
         if self._identity is None:
             from donjon.identity import self_signed
 
-            names = {file.addr for file in self._config.files if file.kind == "listen"} - {"::", "0.0.0.0", ""}
+            names = {file.addr for file in self._config.files if file.kind == "listen"} - {"::", "0.0.0.0", ""}  # noqa: S104 - left out
             self._identity = self_signed(sorted(names))
         return self._identity
 
@@ -144,9 +144,7 @@ def _bind(file: Listen) -> socket.socket:
     """A listening socket; "::" takes IPv4 too, and is 0.0.0.0 where there is no IPv6."""
     where = f"[{file.addr}]:{file.port}" if ":" in file.addr else f"{file.addr}:{file.port}"
     try:
-        found = socket.getaddrinfo(
-            file.addr or None, file.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(file.addr or None, file.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(
             f'cannot listen on {where} for "{file.name}": {error.strerror if isinstance(error, OSError) else error}',
@@ -214,7 +212,11 @@ def _reach(file: Connect, peer: str) -> socket.socket:
             continue
         connection.setblocking(False)
         return connection
-    hint = "start the peer first: a Keep connects before its guest runs" if isinstance(problem, ConnectionRefusedError) else None
+    hint = (
+        "start the peer first: a Keep connects before its guest runs"
+        if isinstance(problem, ConnectionRefusedError)
+        else None
+    )
     raise PlatformError(f"{what}: {_words(problem)}", hint=hint) from problem
 
 
@@ -236,4 +238,3 @@ def _raise_descriptor_limit(wanted: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         except (OSError, ValueError):
             return
-

@@ -104,7 +104,9 @@ def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None,
             index = ("stdin", "stdout", "stderr").index(file.kind)
             try:
                 guest.add(Stdio(stdio[index], index > 0, guest.reactor))
-            except OSError:  # whoever started us closed it: the guest finds nothing there, rather than somebody else's file
+            except (
+                OSError
+            ):  # whoever started us closed it: the guest finds nothing there, rather than somebody else's file
                 guest.add(Null())
         elif file.kind == "null":
             guest.add(Null())
@@ -132,8 +134,9 @@ def _link(guest: Guest, module: Module, memory: int | None) -> Instance:
         raise
 
 
-def _entry(instance: Instance, log: Logger) -> str | None:
-    """The function to call: Enarx's `""`, or a command's `_start`. A reactor has neither, but may want `_initialize`."""
+def _entry(instance: Instance, log: Logger) -> str:
+    """The function to call: Enarx's `""`, or a command's `_start`. A reactor has neither, but may want
+    `_initialize`."""
     for name in ("", "_start"):
         if instance.has(name):
             return name
@@ -164,7 +167,9 @@ def _raise_pending(guest: Guest) -> int | None:
         return None
     if isinstance(pending, Exit):
         if pending.code > 255:
-            raise UsageError(f"the guest exited with code {pending.code}: expected at most 255, which a process can have")
+            raise UsageError(
+                f"the guest exited with code {pending.code}: expected at most 255, which a process can have"
+            )
         return pending.code
     if isinstance(pending, DonjonError):
         raise pending
@@ -174,7 +179,8 @@ def _raise_pending(guest: Guest) -> int | None:
 
 
 def _limit_cpu(seconds: float) -> None:
-    """End this process by SIGPROF when it has used so much processor time from now on; `process.py` says what it means."""
+    """End this process by SIGPROF when it has used so much processor time from now on; `process.py` says what it
+    means."""
     import signal
 
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

@@ -39,9 +39,9 @@ class Keep:
     Leaving a `with` block stops it. Whatever becomes of the process that made it, the Keep does not outlive it.
 
     Attributes:
-        listeners: name in the configuration -> (host, port) really bound, for each `listen`.
-        stdin: binary stream to the guest, if it was started with "pipe"; else None.
-        stdout, stderr: binary streams from the guest, likewise. A guest that writes more than a pipe holds (64 KiB) waits
+        listeners: name in the configuration -> (host, port) really bound, for each `listen`. stdin: binary stream to
+        the guest, if it was started with "pipe"; else None. stdout, stderr: binary streams from the guest, likewise. A
+        guest that writes more than a pipe holds (64 KiB) waits
             until it is read.
         pid: of the process.
     """
@@ -153,6 +153,9 @@ class Keep:
                 raise TimeoutError(f"the Keep still runs after {timeout:g} s")
         return code
 
+    def _ended(self) -> bool:
+        return self._code is not None or self._error is not None
+
     def _outcome(self) -> int | None:
         if self._error is not None:
             raise self._error
@@ -160,9 +163,9 @@ class Keep:
 
     def _read(self, seconds: float | None) -> bool:
         """Take in a record, or the end of records; False: nothing came in time, or nothing more will."""
-        if self._code is not None or self._error is not None:
+        if self._ended():
             return False
-        while (line := receive(self._channel, self._held)) is None:
+        while (line := receive(self._held)) is None:
             poller = select.poll()
             poller.register(self._channel, select.POLLIN)
             if not poller.poll(None if seconds is None else seconds * 1000):
@@ -211,7 +214,9 @@ class Keep:
         elif number > 0 and (self._stopped or number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)):
             self._code = 128 + number
         else:
-            self._error = BugError(f"the Keep's process ended by signal {number}" if number > 0 else "the Keep's process vanished")
+            self._error = BugError(
+                f"the Keep's process ended by signal {number}" if number > 0 else "the Keep's process vanished"
+            )
 
     def _reap(self) -> None:
         if self._process is not None:
@@ -227,11 +232,9 @@ class Keep:
         """
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
             end = time.monotonic() + seconds
-            if self._code is None and self._error is None and self.pid:
-                while self._read(0.0):
-                    pass
-                if self._code is not None or self._error is not None:
-                    break
+            while self._read(0.0):
+                pass
+            if not self._ended() and self.pid:
                 self._stopped = number
                 try:
                     os.kill(self.pid, number)  # it lives, or its end of the channel would be closed
@@ -424,7 +427,8 @@ def _choice(stream: Stream) -> int | None:
 
 
 def _stream(name: str, choice: Stream, opened: list[int]) -> tuple[int, BinaryIO | None]:
-    """The descriptor that the Keep gets for a standard stream, and our end of it; what was opened for it goes to `opened`."""
+    """The descriptor that the Keep gets for a standard stream, and our end of it; what was opened for it goes to
+    `opened`."""
     if isinstance(choice, int):
         return choice, None
     if _choice(choice) is None:
@@ -434,5 +438,4 @@ def _stream(name: str, choice: Stream, opened: list[int]) -> tuple[int, BinaryIO
         return opened[-1], None
     reader, writer = os.pipe()
     opened.append(reader if name == "stdin" else writer)
-    ours: BinaryIO = open(writer, "wb", 0) if name == "stdin" else open(reader, "rb", 0)  # type: ignore[assignment]
-    return opened[-1], ours
+    return opened[-1], os.fdopen(writer, "wb", 0) if name == "stdin" else os.fdopen(reader, "rb", 0)

@@ -1,7 +1,8 @@
 """TLS between a guest and its sockets: what `pipe.py` decides, done with real ones. The guest sees plain streams.
 
-A listener hands out a connection only when its handshake is complete. Until then it is a background task of the reactor's: it
-gets on whenever the guest waits for anything, and costs the guest nothing when its peer is slow, silent, or speaks no TLS.
+A listener hands out a connection only when its handshake is complete. Until then it is a background task of the
+reactor's: it gets on whenever the guest waits for anything, and costs the guest nothing when its peer is slow, silent,
+or speaks no TLS.
 """
 
 from __future__ import annotations
@@ -491,7 +492,13 @@ class _Linger:
 
 
 def connect(
-    connection: socket.socket, context: ssl.SSLContext, host: str, peer: str, reactor: Reactor, budget: Budget, seconds: float
+    connection: socket.socket,
+    context: ssl.SSLContext,
+    host: str,
+    peer: str,
+    reactor: Reactor,
+    budget: Budget,
+    seconds: float,
 ) -> TlsStream:
     """Do the client's handshake on a connected socket.
 

@@ -1,4 +1,5 @@
-"""The few functions of wasmtime's C API that Donjon uses, bound with ctypes to the library that the PyPI package carries.
+"""The few functions of wasmtime's C API that Donjon uses, bound with ctypes to the library that the PyPI package
+carries.
 
 `import wasmtime` builds 744 prototypes and takes 40 ms; a prototype here is made when it is first used. Structures are
 those of wasmtime 50 (`wasmtime.h`, `wasmtime/extern.h`, `wasmtime/val.h`), which is why `pyproject.toml` pins it.

@@ -1,12 +1,13 @@
 """Compiled modules on disk: a start costs a map of a file instead of 0.7 s per MB of code.
 
-Compiled code is run as it is, so an entry is trusted only if its owner's key says so: it ends in a keyed hash (BLAKE2b) of
-its name and content, and is not even parsed when that is wrong. The key and the entries are files that only their owner can
-read or write, in a folder of the same kind. A TEE trusts no entry that was not made inside it: there, no cache is given.
+Compiled code is run as it is, so an entry is trusted only if its owner's key says so: it ends in a keyed hash
+(BLAKE2b) of its name and content, and is not even parsed when that is wrong. The key and the entries are files that
+only their owner can read or write, in a folder of the same kind. A TEE trusts no entry that was not made inside it:
+there, no cache is given.
 
-An entry's name is the keyed hash of the module, the engine's library, its settings and this machine's kind. Entries appear
-whole (written beside, then renamed); whoever is later replaces what is the same. Too many are thinned out, the oldest first.
-Whatever is wrong with the cache costs time, never the run.
+An entry's name is the keyed hash of the module, the engine's library, its settings and this machine's kind. Entries
+appear whole (written beside, then renamed); whoever is later replaces what is the same. Too many are thinned out, the
+oldest first. Whatever is wrong with the cache costs time, never the run.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ class Cache:
             api.wasm_byte_vec_delete(ctypes.byref(vector))
 
     def _thin_out(self) -> None:
-        """Remove the entries that were not used for longest, until the rest is within the limit; and drafts left behind."""
+        """Remove the entries that were not used for longest, until the rest is within the limit; and drafts left
+        behind."""
         entries = []
         with os.scandir(self.folder) as found:
             for item in found:
@@ -163,7 +165,8 @@ class Cache:
                     continue
 
     def _load_secret(self) -> bytes:
-        """This user's key, made at the first use; two first users agree on one, for only one of them can make the file."""
+        """This user's key, made at the first use; two first users agree on one, for only one of them can make the
+        file."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         stat = os.stat(self.folder)
         if stat.st_uid != os.geteuid() or stat.st_mode & 0o022:

@@ -79,7 +79,8 @@ class Instance:
             reason = _reason(error)
             if "memory" in reason and "limit" in reason:
                 raise TrapError(
-                    f"the module wants more memory than it may have: {reason}", hint="raise `memory` in [limits] of Enarx.toml"
+                    f"the module wants more memory than it may have: {reason}",
+                    hint="raise `memory` in [limits] of Enarx.toml",
                 )
             raise ParseError(f"the module cannot be linked: {reason}")
 

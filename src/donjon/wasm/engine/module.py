@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 
 from donjon.errors import ParseError, PlatformError, UsageError
-from donjon.wasm.engine import _capi
 from donjon.wasm.engine._capi import Vec, api, take_bytes
 
 TYPE_CHECKING = False
@@ -131,14 +130,14 @@ def load(data: bytes, cache: Cache | None = None, name: str = "module") -> Modul
         handle = cache.get(entry)
         if handle is not None:
             return Module(handle, cached=True)
-    handle = ctypes.c_void_p()
-    error = api.wasmtime_module_new(engine(), data, len(data), ctypes.byref(handle))
+    compiled = ctypes.c_void_p()
+    error = api.wasmtime_module_new(engine(), data, len(data), ctypes.byref(compiled))
     if error:
         raise ParseError(f"{name} is not a valid module: {_reason(error)}", hint=HINT)
-    assert handle.value is not None  # noqa: S101 - the API gives an error or a module
+    assert compiled.value is not None  # noqa: S101 - the API gives an error or a module
     if cache is not None and entry is not None:
-        cache.put(entry, handle.value)
-    return Module(handle.value, cached=False)
+        cache.put(entry, compiled.value)
+    return Module(compiled.value, cached=False)
 
 
 def _from_text(data: bytes, name: str) -> bytes:
@@ -155,14 +154,16 @@ def _check_kind(data: bytes, name: str) -> None:
     if data[:8] == MAGIC + COMPONENT:
         raise ParseError(
             f"{name} is a component: expected a core module, components are not supported yet",
-            hint="build a WASI preview 1 command instead: wasm32-wasip1 without wasm-tools component new or --wasi-command",
+            hint="build a command for WASI preview 1: target wasm32-wasip1, without a step that makes it a component",
         )
     if not data:
         raise ParseError(f"{name} is empty: expected a WebAssembly module", hint=HINT)
     if data[:4] == MAGIC:
         came = f"version {data[4:8].hex(' ')}" if len(data) >= 8 else f"only {len(data)} bytes"
         raise ParseError(f"{name}: expected WebAssembly version 01 00 00 00, got {came}", hint=HINT)
-    what = next((text for magic, text in OTHERS if data.startswith(magic)), f"something that starts with {data[:4].hex(' ')}")
+    what = next(
+        (text for magic, text in OTHERS if data.startswith(magic)), f"something that starts with {data[:4].hex(' ')}"
+    )
     raise ParseError(f"{name}: expected a WebAssembly module (00 61 73 6d), got {what}", hint=HINT)
 
 
@@ -180,6 +181,6 @@ def _items(vector: Vec) -> list[int]:
     return list((ctypes.c_void_p * vector.size).from_address(vector.data)) if vector.size else []
 
 
-def _text(pointer: _capi.ctypes._Pointer[Vec]) -> str:
+def _text(pointer: ctypes._Pointer[Vec]) -> str:
     vector = pointer.contents
     return ctypes.string_at(vector.data, vector.size).decode("utf-8", "replace")

@@ -19,7 +19,8 @@ __all__ = ["POLLIN", "POLLOUT", "Reactor"]
 
 POLLIN, POLLOUT = select.POLLIN, select.POLLOUT
 LONGEST = 60 * 60.0
-"""Seconds that one wait of the kernel's lasts at most; longer ones are waited for in pieces (poll counts in 32-bit ms)."""
+"""Seconds that one wait of the kernel's lasts at most; longer ones are waited for in pieces (poll counts in 32-bit
+ms)."""
 
 
 class Reactor:
@@ -48,7 +49,8 @@ class Reactor:
             self._poller.unregister(host)
 
     def watch(self, poller: select.poll | None) -> None:
-        """From now on `poller` is the one that waits, so it must know the background's descriptors, and keep knowing them."""
+        """From now on `poller` is the one that waits, so it must know the background's descriptors, and keep knowing
+        them."""
         if poller is not self._poller:
             if self._poller is not None:
                 for host in self.tasks:

@@ -1,4 +1,5 @@
-"""What every descriptor has. A kind overrides what it can do; the rest refuses, as a native descriptor of that kind would."""
+"""What every descriptor has. A kind overrides what it can do; the rest refuses, as a native descriptor of that kind
+would."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ class Descriptor:
         return None
 
     def woken(self, kind: int, events: int) -> Event | None:
-        """What a poller gets when the kernel reports `events` (poll's bits) for `host`; None: nothing for it after all."""
+        """What a poller gets when the kernel reports `events` (poll's bits) for `host`; None: nothing for it after
+        all."""
         if kind == Eventtype.FD_READ:
             if not events & (POLLIN | POLLERR | POLLHUP | POLLNVAL):
                 return None

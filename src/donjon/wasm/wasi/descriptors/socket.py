@@ -1,7 +1,7 @@
 """TCP sockets as they are: a listener, and a stream that was accepted or connected.
 
-The host's sockets are always non-blocking. Whether the guest has to wait is decided by the flags it set; if it has to, it
-waits in the reactor, where the background gets on with its work.
+The host's sockets are always non-blocking. Whether the guest has to wait is decided by the flags it set; if it has to,
+it waits in the reactor, where the background gets on with its work.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class TcpStream(Descriptor):
         return self._recv_all(buffers)
 
     def _recv_all(self, buffers: Buffers) -> int:
-        """Fill the buffers; fewer bytes come at the end of data, after an error, or if the guest does not want to wait."""
+        """Fill the buffers; fewer bytes come at the end of data, after an error, or if the guest does not want to
+        wait."""
         total = 0
         for buffer in buffers:
             at = 0

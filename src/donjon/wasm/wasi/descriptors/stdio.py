@@ -26,11 +26,12 @@ _PLACE = Rights.FD_SEEK | Rights.FD_TELL | Rights.FD_ADVISE
 class Stdio(Descriptor):
     """A stream that the Keep got from who started it: a terminal, a pipe, a file or a socket.
 
-    The host's descriptor is shared with other processes, so its mode is never changed: what the guest sets is kept here.
+    The host's descriptor is shared with other processes, so its mode is never changed: what the guest sets is kept
+    here.
 
     Args:
-        host: the host's descriptor; it stays open when the guest closes its own, and so does not reach the next open file.
-        writes: output, else input.
+        host: the host's descriptor; it stays open when the guest closes its own, and so does not reach the next open
+        file. writes: output, else input.
     """
 
     __slots__ = ("_blocking", "_reactor", "_read", "_write")

@@ -20,7 +20,8 @@ __all__ = ["Exit", "Guest"]
 
 
 class Exit(BaseException):
-    """The guest called proc_exit (or raised a signal that ends it). Not an error: it passes every `except Exception`."""
+    """The guest called proc_exit (or raised a signal that ends it). Not an error: it passes every `except
+    Exception`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

@@ -1,7 +1,8 @@
 """The guest's linear memory: the one module that touches it.
 
-The engine reserves 4 GiB of addresses for a memory and never moves it, so one view over the whole reservation serves for
-ever; what changes is how much of it the guest may use. `size` is a copy of that, refreshed when a pointer lies past it.
+The engine reserves 4 GiB of addresses for a memory and never moves it, so one view over the whole reservation serves
+for ever; what changes is how much of it the guest may use. `size` is a copy of that, refreshed when a pointer lies
+past it.
 
 A pointer is checked before every use: behind an unchecked one there is no Python exception but a SIGSEGV.
 """
@@ -45,8 +46,8 @@ class Memory:
         """Ask the engine how large the memory is now: does it reach to `end`?
 
         Args:
-            end: the first byte after what the guest means, at most 2**33.
-            caller: the engine's handle of the running call; it is needed until the memory is known, after the first call.
+            end: the first byte after what the guest means, at most 2**33. caller: the engine's handle of the running
+            call; it is needed until the memory is known, after the first call.
         Raises:
             TrapError: the guest has no memory under the name that preview 1 demands.
         """
@@ -62,7 +63,8 @@ class Memory:
             or found.kind != _capi.EXTERN_MEMORY
         ):
             raise TrapError(
-                'the module uses WASI but exports no memory called "memory"', hint="build it as a WASI command or reactor"
+                'the module uses WASI but exports no memory called "memory"',
+                hint="build it as a WASI command or reactor",
             )
         context = _capi.api.wasmtime_caller_context(caller)
         handle = _capi.MemoryHandle.from_buffer_copy(found.of)
@@ -99,15 +101,18 @@ class Memory:
             raise WasiError(Errno.FAULT, f"array of {count} buffers at {array:#x} reaches outside memory")
         words, index, found = self.u32, array >> 2, []
         for at in range(index, index + 2 * count, 2):
-            if words[at + 1]:  # an empty buffer may point anywhere
-                found.append(self.span(words[at], words[at + 1], caller))
+            start, length = words[at], words[at + 1]
+            if length:  # an empty buffer may point anywhere
+                part = self.span(start, length, caller)
+                found.append(part)
         return found
 
     def text(self, start: int, length: int, caller: int = 0) -> str:
         """A string of the guest.   [WASI-P1 string: UTF-8, not terminated]
 
         Raises:
-            WasiError: fault, it reaches outside memory; nametoolong, over 65536 bytes; ilseq, not UTF-8; inval, it holds
+            WasiError: fault, it reaches outside memory; nametoolong, over 65536 bytes; ilseq, not UTF-8; inval, it
+            holds
                 a NUL, which no name on the host can.
         """
         if length > 65536:

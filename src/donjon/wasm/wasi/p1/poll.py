@@ -1,7 +1,7 @@
 """poll_oneoff: wait for clocks and descriptors.   [WASI-P1]
 
-A server polls the same descriptors again and again, so the last call's subscriptions are kept with what was made of them, a
-`Plan`: where the bytes are the same and no descriptor was closed since, the kernel is asked at once.
+A server polls the same descriptors again and again, so the last call's subscriptions are kept with what was made of
+them, a `Plan`: where the bytes are the same and no descriptor was closed since, the kernel is asked at once.
 """
 
 import select
@@ -23,8 +23,8 @@ Found = list[tuple[int, int, int, int, int]]
 """Events: userdata, errno, Eventtype, bytes, flags."""
 
 # fmt: off
-SUBSCRIPTION = Struct("<QB7xI4xQQH6x")  # userdata tag | fd, or clock id, timeout, precision, flags     [WASI-P1 subscription]
-EVENT = Struct("<QHB5xQH6x")            # userdata error type | nbytes flags                            [WASI-P1 event]
+SUBSCRIPTION = Struct("<QB7xI4xQQH6x")  # userdata tag | fd, or id timeout precision flags   [WASI-P1 subscription]
+EVENT = Struct("<QHB5xQH6x")            # userdata error type | nbytes flags                 [WASI-P1 event]
 # fmt: on
 ABSTIME = 1
 MOST = 16384

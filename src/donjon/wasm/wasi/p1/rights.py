@@ -86,11 +86,7 @@ DIRECTORY = (
 """Everything that makes sense on a directory that may be written to."""
 
 LISTENER = (
-    Rights.FD_READ
-    | Rights.FD_FDSTAT_SET_FLAGS
-    | Rights.FD_FILESTAT_GET
-    | Rights.POLL_FD_READWRITE
-    | Rights.SOCK_ACCEPT
+    Rights.FD_READ | Rights.FD_FDSTAT_SET_FLAGS | Rights.FD_FILESTAT_GET | Rights.POLL_FD_READWRITE | Rights.SOCK_ACCEPT
 )
 
 STREAM = (

@@ -3,8 +3,8 @@
 Whether TLS lies between the guest and the wire, the guest does not see here or anywhere.
 """
 
-from donjon.wasm.wasi.p1.guest import Guest
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
+from donjon.wasm.wasi.p1.guest import Guest
 from donjon.wasm.wasi.p1.rights import Rights
 from donjon.wasm.wasi.p1.trampoline import wasi
 from donjon.wasm.wasi.p1.types import Fd, Fdflag, Fdflags, Iovecs, NewFd, Riflags, Sdflags, Siflags, Size, SizeRoflags

@@ -3,14 +3,14 @@
     @wasi(rights=Rights.FD_READ)
     def fd_read(guest: Guest, fd: Fd, iovs: Iovecs) -> Size: ...
 
-`@wasi` records the function. `bind` makes its trampoline, once, at link time: the source text of one flat Python function,
-put together from the types' `load` and `store` lines and compiled. Nothing generic runs per call; a call with four arguments
-costs half a microsecond. The wasm signature follows from the same types.
+`@wasi` records the function. `bind` makes its trampoline, once, at link time: the source text of one flat Python
+function, put together from the types' `load` and `store` lines and compiled. Nothing generic runs per call; a call
+with four arguments costs half a microsecond. The wasm signature follows from the same types.
 
-What a trampoline does: fetch the arguments (the engine passes the address of an array of 16-byte values; the address repeats,
-so a view per address is kept), check the result's address, load the parameters, call the body, store the result, put the
-errno into the first value. No exception leaves it: WasiError and OSError become errnos, everything else is kept in
-`guest.pending` and becomes a trap, and whoever called into wasm raises it again.
+What a trampoline does: fetch the arguments (the engine passes the address of an array of 16-byte values; the address
+repeats, so a view per address is kept), check the result's address, load the parameters, call the body, store the
+result, put the errno into the first value. No exception leaves it: WasiError and OSError become errnos, everything
+else is kept in `guest.pending` and becomes a trap, and whoever called into wasm raises it again.
 """
 
 from __future__ import annotations

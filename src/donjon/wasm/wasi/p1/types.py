@@ -1,11 +1,12 @@
 """The types of preview 1's parameters and results, and how each is read from or written to the guest.   [WASI-P1, witx]
 
-A family's functions name these types in their signatures. For `trampoline.py` a type is a few lines of Python, its `load`
-or `store`, that are put into the trampoline once at link time; for the type checker it is the Python value that the body gets.
+A family's functions name these types in their signatures. For `trampoline.py` a type is a few lines of Python, its
+`load` or `store`, that are put into the trampoline once at link time; for the type checker it is the Python value that
+the body gets.
 
 In `load`: {x} is the parameter's name; {0}, {1} the indices of its words in `v`, the call's arguments as 32-bit words.
-In `store`: {o} is the guest address of the result, checked before the body runs, so that a call with a bad pointer has no
-effect; {r} is the body's result.
+In `store`: {o} is the guest address of the result, checked before the body runs, so that a call with a bad pointer has
+no effect; {r} is the body's result.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ else:
     class Fd(Type):
         """An open descriptor; its rights are checked here too."""
 
-        load = "{x} = fds.get(v[{0}])\nif {x} is None: v[0] = %d; return 0\n{rights}" % Errno.BADF
+        load = f"{{x}} = fds.get(v[{{0}}])\nif {{x}} is None: v[0] = {Errno.BADF}; return 0\n{{rights}}"
 
     class FdNumber(Type):
         """The number of a descriptor that need not be open."""
@@ -101,9 +102,9 @@ else:
             "p = v[{0}]\n"
             "if v[{1}] == 1 and not p & 3 and p + 8 <= mem.size:\n"
             "    p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e\n"
-            "    if p > mem.size and not mem.reaches(p, caller): v[0] = %d; return 0\n"
+            f"    if p > mem.size and not mem.reaches(p, caller): v[0] = {Errno.FAULT}; return 0\n"
             "    {x} = [mem.u8[e:p]]\n"
-            "else: {x} = mem.buffers(p, v[{1}], caller)" % Errno.FAULT
+            "else: {x} = mem.buffers(p, v[{1}], caller)"
         )
 
     class Buffer(Type):
@@ -120,12 +121,12 @@ else:
 
     def _below(limit, name):
         """An enumeration: numbers from 0 to limit - 1."""
-        load = "{x} = v[{0}]\nif {x} >= %d: v[0] = %d; return 0" % (limit, Errno.INVAL)
+        load = f"{{x}} = v[{{0}}]\nif {{x}} >= {limit}: v[0] = {Errno.INVAL}; return 0"
         return type(name, (Type,), {"load": load, "__doc__": f"{name}: 0 to {limit - 1}."})
 
     def _flags(mask, name):
         """A set of bits; others are refused."""
-        load = "{x} = v[{0}]\nif {x} & ~%d: v[0] = %d; return 0" % (mask, Errno.INVAL)
+        load = f"{{x}} = v[{{0}}]\nif {{x}} & ~{mask}: v[0] = {Errno.INVAL}; return 0"
         return type(name, (Type,), {"load": load, "__doc__": f"{name}: bits of {mask:#x}."})
 
     ClockId = _below(4, "ClockId")
@@ -218,7 +219,9 @@ class Lookupflag:
 class Filetype:
     """filetype."""
 
-    UNKNOWN, BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, REGULAR_FILE, SOCKET_DGRAM, SOCKET_STREAM, SYMBOLIC_LINK = range(8)
+    UNKNOWN, BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, REGULAR_FILE, SOCKET_DGRAM, SOCKET_STREAM, SYMBOLIC_LINK = (
+        range(8)
+    )
 
 
 class Clock:

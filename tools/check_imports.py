@@ -1,0 +1,226 @@
+"""Imports point down: who may import whom in src/donjon, and a check that the code keeps to it.
+
+    python -m tools.check_imports [SRC]
+
+The rules are the tables below; the code is read, never run. Every import counts, also one inside a function and one
+for types only: what a module's text names, a reader has to know. Importing `a.b.c` runs `a` and `a.b` as well, so those
+count too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Layer(NamedTuple):
+    """Modules on one level; a name stands for the module and everything below it, the longest name wins."""
+
+    modules: tuple[str, ...]
+    reason: str
+
+
+# From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
+LAYERS = (
+    Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
+    Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
+    Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
+    Layer(("donjon.keep", "donjon.project", "donjon.platform"), "starts and stops Keeps; makes projects; describes the machine"),
+    Layer(
+        ("donjon.wasm", "donjon.tls.streams", "donjon.tls.context", "donjon.identity", "donjon.sallyport.io"),
+        "touches the engine, sockets, files, devices; each can be read and replaced without the others",
+    ),
+    Layer(
+        ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport"),
+        "rules and protocols: bytes in, bytes out",
+    ),
+    Layer(("donjon.errors", "donjon.log", "donjon.wire"), "what everybody may use"),
+)
+
+# Exceptions to «nothing beside it»: importer, imported, reason.
+SIDEWAYS = (
+    ("donjon.tls.streams", "donjon.wasm.wasi", "a TLS stream is a descriptor of the guest: it extends the base class there"),
+    ("donjon.tls.streams", "donjon.tls.context", "every stream is made from a context"),
+    ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
+    ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
+    ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
+)
+
+# Refused by name, whatever the layers say: importer, imported, reason.
+NEVER = (
+    ("donjon.wasm", "donjon.tls", "a guest never sees TLS: the engine and WASI know descriptors only"),
+    ("donjon.wasm", "donjon.config", "what a guest gets is handed over by the Keep, not read from a file"),
+    ("donjon.wasm", "donjon.keep", "an engine can be used without a Keep"),
+    ("donjon.wasm", "donjon.cli", "an engine can be used without a command line"),
+)
+
+# Modules that compute and nothing else: they are tested without a network, a clock or luck.
+PURE = ("donjon.tls.pipe", "donjon.config.models", "donjon.errors", "donjon.wire")
+OUTSIDE = frozenset(
+    "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "
+    "socketserver subprocess tempfile threading time urllib uuid".split()
+)
+
+# What everybody may take from the face: it is a literal there.
+FACE_LITERALS = frozenset({"donjon.__version__"})
+
+
+class Import(NamedTuple):
+    """One imported name: where it stands, and whether it is there for types only."""
+
+    name: str
+    line: int
+    typing_only: bool
+
+
+def main(arguments: list[str]) -> int:
+    """Print every import that the tables refuse.
+
+    Returns:
+        0 when there is none, 1 otherwise.
+    """
+    source = Path(arguments[0]) if arguments else ROOT / "src"
+    findings = list(check(source))
+    for finding in findings:
+        print(finding)
+    if findings:
+        print(f"{len(findings)} imports point the wrong way; the tables are in tools/check_imports.py", file=sys.stderr)
+    return 1 if findings else 0
+
+
+def check(source: Path) -> Iterator[str]:
+    """Read all modules below `source` (the folder that holds `donjon`); one line for each import that is refused."""
+    modules = {module_name(path, source): path for path in sorted(source.rglob("*.py"))}
+    for module, path in modules.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        seen = set()
+        for found in imports(tree, package, modules.keys()):
+            for finding in judge(module, found):
+                if (found.line, finding) not in seen:
+                    seen.add((found.line, finding))
+                    yield f"{path}:{found.line}: {finding}"
+
+
+def module_name(path: Path, source: Path) -> str:
+    """`src/donjon/tls/__init__.py` is `donjon.tls`."""
+    parts = path.relative_to(source).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST, package: str, known: object) -> Iterator[Import]:
+    """All imports of one module, relative ones made absolute, `from a import b` as `a.b` where that is a module.
+
+    Args:
+        package: the package that relative imports start from.
+        known: a container of the names of our own modules.
+    """
+    for node, typing_only in walk(tree, False):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, typing_only)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, package)
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                whole = full in known or full in FACE_LITERALS  # type: ignore[operator]
+                yield Import(full if whole else base, node.lineno, typing_only)
+        elif isinstance(node, ast.Call) and (name := dynamic(node)):
+            yield Import(name, node.lineno, typing_only)
+
+
+def walk(node: ast.AST, typing_only: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node below `node`; the flag says that it stands under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(node):
+        inside = typing_only
+        if isinstance(node, ast.If) and child in node.body and "TYPE_CHECKING" in names(node.test):
+            inside = True
+        yield child, inside
+        yield from walk(child, inside)
+
+
+def names(expression: ast.expr) -> set[str]:
+    """The plain and dotted last names in `expression`, unless it negates."""
+    if isinstance(expression, ast.UnaryOp):
+        return set()
+    found = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+    return found | {node.attr for node in ast.walk(expression) if isinstance(node, ast.Attribute)}
+
+
+def absolute(node: ast.ImportFrom, package: str) -> str:
+    """`from ..wire import x` in package `donjon.tee.snp` starts from `donjon.tee` and means `donjon.tee.wire`."""
+    if not node.level:
+        return node.module or ""
+    start = package.split(".")[: len(package.split(".")) - (node.level - 1)]
+    return ".".join([*start, *([node.module] if node.module else [])])
+
+
+def dynamic(node: ast.Call) -> str | None:
+    """The name in `import_module("...")` or `__import__("...")`, where it is written out."""
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if called in {"import_module", "__import__"} and node.args and isinstance(node.args[0], ast.Constant):
+        return str(node.args[0].value)
+    return None
+
+
+def judge(module: str, found: Import) -> Iterator[str]:
+    """Why `module` may not import `found`, a line for each reason."""
+    top = found.name.partition(".")[0]
+    if top != "donjon":
+        if top in OUTSIDE and not found.typing_only and within(module, PURE):
+            yield f"{module} imports {top}: it has to stay free of sockets, files, clock and randomness"
+        return
+    if found.name in FACE_LITERALS:
+        return
+    for name in [found.name] if found.name == "donjon" else lineage(found.name):
+        if not within(module, (name,)):  # a module's own packages have been run before it: nothing new
+            yield from judge_one(module, name)
+
+
+def judge_one(module: str, name: str) -> Iterator[str]:
+    for importer, imported, reason in NEVER:
+        if within(module, (importer,)) and within(name, (imported,)):
+            yield f"{module} imports {name}: {reason}"
+            return
+    (own, own_unit), (other, other_unit) = place(module), place(name)
+    if own is None or other is None:
+        missing = module if own is None else name
+        yield f"{missing} stands in no layer: give it a place in LAYERS"
+    elif other < own:
+        yield f"{module} imports {name}, which stands above it ({LAYERS[other].reason})"
+    elif other == own and own_unit != other_unit:
+        allowed = any(within(module, (a,)) and within(name, (b,)) for a, b, _ in SIDEWAYS)
+        allowed = allowed or any(within(module, (a,)) and within(b, (name,)) for a, b, _ in SIDEWAYS)
+        if not allowed:
+            yield f"{module} imports {name}, which stands beside it ({LAYERS[own].reason})"
+
+
+def lineage(name: str) -> list[str]:
+    """`donjon.tls.pipe` runs `donjon.tls` too; `donjon` itself is run by everything and says nothing."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(2, len(parts) + 1)]
+
+
+def place(module: str) -> tuple[int | None, str]:
+    """The layer's index, counted from the top, and the unit in it: the longest name in the tables that fits."""
+    best: tuple[int | None, str] = (None, "")
+    for index, layer in enumerate(LAYERS):
+        for unit in layer.modules:
+            fits = module == unit if unit == "donjon" else within(module, (unit,))
+            if fits and len(unit) > len(best[1]):
+                best = (index, unit)
+    return best
+
+
+def within(module: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether `module` is one of `prefixes` or lies below one."""
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
