@@ -4,7 +4,8 @@
 
 The rules are the tables below; the code is read, never run. Every import counts, also one inside a function and one
 for types only: what a module's text names, a reader has to know. Importing `a.b.c` runs `a` and `a.b` as well, so those
-count too.
+count too. One thing is free: a package's `__init__` may offer its own modules, wherever they stand, as long as it loads
+them on request (inside a function) or names them for types.
 """
 
 from __future__ import annotations
@@ -71,11 +72,11 @@ FACE_LITERALS = frozenset({"donjon.__version__"})
 
 
 class Import(NamedTuple):
-    """One imported name: where it stands, and whether it is there for types only."""
+    """One imported name and its line; `when` says when it is loaded: with the `module`, in a `function`, or for `types` only."""
 
     name: str
     line: int
-    typing_only: bool
+    when: str
 
 
 def main(arguments: list[str]) -> int:
@@ -120,26 +121,28 @@ def imports(tree: ast.AST, package: str, known: object) -> Iterator[Import]:
         package: the package that relative imports start from.
         known: a container of the names of our own modules.
     """
-    for node, typing_only in walk(tree, False):
+    for node, when in walk(tree, "module"):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(alias.name, node.lineno, typing_only)
+                yield Import(alias.name, node.lineno, when)
         elif isinstance(node, ast.ImportFrom):
             base = absolute(node, package)
             for alias in node.names:
                 full = f"{base}.{alias.name}"
                 whole = full in known or full in FACE_LITERALS  # type: ignore[operator]
-                yield Import(full if whole else base, node.lineno, typing_only)
+                yield Import(full if whole else base, node.lineno, when)
         elif isinstance(node, ast.Call) and (name := dynamic(node)):
-            yield Import(name, node.lineno, typing_only)
+            yield Import(name, node.lineno, when)
 
 
-def walk(node: ast.AST, typing_only: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node below `node`; the flag says that it stands under `if TYPE_CHECKING:`."""
+def walk(node: ast.AST, when: str) -> Iterator[tuple[ast.AST, str]]:
+    """Every node below `node`, with when it runs (see `Import`)."""
     for child in ast.iter_child_nodes(node):
-        inside = typing_only
+        inside = when
         if isinstance(node, ast.If) and child in node.body and "TYPE_CHECKING" in names(node.test):
-            inside = True
+            inside = "types"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and when == "module":
+            inside = "function"
         yield child, inside
         yield from walk(child, inside)
 
@@ -172,17 +175,20 @@ def judge(module: str, found: Import) -> Iterator[str]:
     """Why `module` may not import `found`, a line for each reason."""
     top = found.name.partition(".")[0]
     if top != "donjon":
-        if top in OUTSIDE and not found.typing_only and within(module, PURE):
+        if top in OUTSIDE and found.when != "types" and within(module, PURE):
             yield f"{module} imports {top}: it has to stay free of sockets, files, clock and randomness"
         return
     if found.name in FACE_LITERALS:
         return
     for name in [found.name] if found.name == "donjon" else lineage(found.name):
-        if not within(module, (name,)):  # a module's own packages have been run before it: nothing new
+        run_already = within(module, (name,))  # a module's own packages are run before it
+        offered = within(name, (module,)) and found.when != "module"
+        if not run_already and not offered:
             yield from judge_one(module, name)
 
 
 def judge_one(module: str, name: str) -> Iterator[str]:
+    """The same for one name of our own."""
     for importer, imported, reason in NEVER:
         if within(module, (importer,)) and within(name, (imported,)):
             yield f"{module} imports {name}: {reason}"
@@ -194,9 +200,8 @@ def judge_one(module: str, name: str) -> Iterator[str]:
     elif other < own:
         yield f"{module} imports {name}, which stands above it ({LAYERS[other].reason})"
     elif other == own and own_unit != other_unit:
-        allowed = any(within(module, (a,)) and within(name, (b,)) for a, b, _ in SIDEWAYS)
-        allowed = allowed or any(within(module, (a,)) and within(b, (name,)) for a, b, _ in SIDEWAYS)
-        if not allowed:
+        # `donjon.wasm` is let in where `donjon.wasm.wasi` is: one cannot be had without the other.
+        if not any(within(module, (a,)) and (within(name, (b,)) or within(b, (name,))) for a, b, _ in SIDEWAYS):
             yield f"{module} imports {name}, which stands beside it ({LAYERS[own].reason})"
 
 

@@ -78,7 +78,7 @@ fn serveAll(listener: wasi.fd_t) !void {
         const full = count == max_clients;
         if (wasi.poll_oneoff(&wanted[0], &events[0], if (full) count else count + 1, &happened) != .SUCCESS)
             return error.PollFailed;
-        var over: std.StaticBitSet(max_clients) = .initEmpty();
+        var over: std.StaticBitSet(max_clients) = .empty;
         var knocking = false;
         for (events[0..happened]) |event| {
             const i: usize = @intCast(event.userdata);

@@ -3,9 +3,10 @@
     @wasi(rights=Rights.FD_READ)
     def fd_read(guest: Guest, fd: Fd, iovs: Iovecs) -> Size: ...
 
-`@wasi` records the function. `bind` makes its trampoline, once, at link time: the source text of one flat Python
-function, put together from the types' `load` and `store` lines and compiled. Nothing generic runs per call; a call
-with four arguments costs half a microsecond. The wasm signature follows from the same types.
+`@wasi` records the function. `source` makes the text of its trampoline, one flat Python function, from the `load` and
+`store` lines of the types in the declaration; all of them stand in `_trampolines.py`, and `bind` makes one for a guest
+at link time. Nothing generic runs per call; a call with four arguments costs half a microsecond. The wasm signature
+follows from the same types.
 
 What a trampoline does: fetch the arguments (the engine passes the address of an array of 16-byte values; the address
 repeats, so a view per address is kept), check the result's address, load the parameters, call the body, store the
@@ -18,7 +19,7 @@ from __future__ import annotations
 import ctypes
 
 from donjon.wasm.engine import _capi
-from donjon.wasm.wasi.p1.errno import Errno, WasiError, from_os_error
+from donjon.wasm.wasi.p1.errno import Errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     Body = Callable[..., Any]
 
-__all__ = ["FUNCTIONS", "Function", "bind", "wasi"]
+__all__ = ["FUNCTIONS", "Function", "bind", "generate", "wasi"]
 
 VALUE = 16  # bytes of a wasmtime_val_raw_t
 MOST_VALUES = 10  # more than any function has parameters (path_open: 9)
@@ -89,24 +90,18 @@ def bind(function: Function, guest: Guest) -> Body:
     Returns:
         A function of (env, caller, address of the values) that returns 0, or the address of a trap.
     """
-    names: dict[str, Any] = {
-        "guest": guest,
-        "fds": guest.fds,
-        "mem": guest.memory,
-        "body": function.body,
-        "views": guest.views,
-        "new_view": guest.new_view,
-        "WasiError": WasiError,
-        "from_os_error": from_os_error,
-        "log_error": guest.log_error,
-    }
-    exec(compile(source(function), f"<wasi {function.name}>", "exec"), names)  # noqa: S102 - our own text, see source()
-    trampoline: Body = names["trampoline"]
-    return trampoline
+    from donjon.wasm.wasi.p1 import _trampolines
+
+    make = getattr(_trampolines, function.name)
+    made: Body = make(guest, function.body, guest.fds, guest.memory, guest.views, guest.new_view, guest.log_error)
+    return made
 
 
 def source(function: Function) -> str:
-    """The text of a trampoline. It holds nothing but lines of `types.py`, names of parameters and numbers."""
+    """The text of a function's trampoline, inside the function that makes one for a guest.
+
+    It holds nothing but lines of `types.py`, names of parameters, and numbers.
+    """
     lines: list[str] = []
     word = 0
     for name, kind in function.inputs.items():
@@ -129,22 +124,42 @@ def source(function: Function) -> str:
             head.append(
                 f"if {o} + {size} > mem.size and not mem.reaches({o} + {size}, caller): v[0] = {Errno.FAULT}; return 0"
             )
-        lines = head + lines + [out.store.format(o="o0", o2="o1", r=call)]
-    inner = "\n".join("        " + line for line in lines)
+        lines = [*head, *lines, out.store.format(o="o0", o2="o1", r=call)]
+    inner = "".join(f"            {line}\n" for line in lines if line.strip())
     return (
-        "def trampoline(env, caller, a):\n"
-        "    v = views.get(a) or new_view(a)\n"
-        "    try:\n"
-        f"{inner}\n"
-        "        v[0] = 0\n"
-        "    except WasiError as error:\n"
-        f"        v[0] = error.errno; log_error('{function.name}', error)\n"
-        "    except OSError as error:\n"
-        f"        v[0] = from_os_error(error); log_error('{function.name}', error)\n"
-        "    except BaseException as error:\n"
-        "        return guest.trap(error)\n"
-        "    return 0\n"
+        f"def {function.name}(guest, body, fds, mem, views, new_view, log_error):\n"
+        "    def trampoline(env, caller, a):\n"
+        "        v = views.get(a) or new_view(a)\n"
+        "        try:\n"
+        f"{inner}"
+        "            v[0] = 0\n"
+        "        except WasiError as error:\n"
+        f"            v[0] = error.errno; log_error('{function.name}', error)\n"
+        "        except OSError as error:\n"
+        f"            v[0] = from_os_error(error); log_error('{function.name}', error)\n"
+        "        except BaseException as error:\n"
+        "            return guest.trap(error)\n"
+        "        return 0\n"
+        "    return trampoline\n"
     )
+
+
+HEAD = '''"""The trampolines of preview 1, written by `python tools/trampolines.py`: change the declarations, not this.
+
+A file, since compiling the text of those that a module needs took 4 ms of every start. A test compares it with its source.
+"""
+
+from donjon.wasm.wasi.p1.errno import WasiError, from_os_error
+'''
+
+
+def generate() -> str:
+    """The text of `_trampolines.py`."""
+    from donjon.wasm.wasi.p1 import FAMILIES
+
+    for family in FAMILIES:
+        __import__(f"donjon.wasm.wasi.p1.{family}")
+    return "\n\n".join([HEAD, *(source(FUNCTIONS[name]) for name in sorted(FUNCTIONS))])
 
 
 class Views(dict[int, memoryview]):
