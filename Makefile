@@ -57,8 +57,9 @@ check-startup: venv ## what `donjon run` imports, against the list of what it ma
 bench: programs ## measure beside the peers; prints one table
 	@$(PY) -m bench
 
-examples: programs ## build all examples
-	@$(PY) -m examples.build
+examples: ## build all examples, each where its source is
+	$(SETUP) run test
+	@$(PY) examples/build.py
 
 pins: ## resolve requirements/*.in anew (needs uv and a network; UPGRADE=--upgrade for newer versions)
 	@$(PYTHON) tools/pins.py $(UPGRADE)

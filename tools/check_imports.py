@@ -31,7 +31,10 @@ LAYERS = (
     Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
-    Layer(("donjon.keep", "donjon.project", "donjon.platform"), "starts and stops Keeps; makes projects; describes the machine"),
+    Layer(
+        ("donjon.keep", "donjon.project", "donjon.platform"),
+        "starts and stops Keeps; makes projects; describes the machine",
+    ),
     Layer(
         ("donjon.wasm", "donjon.tls.streams", "donjon.tls.context", "donjon.identity", "donjon.sallyport.io"),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
@@ -45,7 +48,11 @@ LAYERS = (
 
 # Exceptions to «nothing beside it»: importer, imported, reason.
 SIDEWAYS = (
-    ("donjon.tls.streams", "donjon.wasm.wasi", "a TLS stream is a descriptor of the guest: it extends the base class there"),
+    (
+        "donjon.tls.streams",
+        "donjon.wasm.wasi",
+        "a TLS stream is a descriptor of the guest: it extends the base class there",
+    ),
     ("donjon.tls.streams", "donjon.tls.context", "every stream is made from a context"),
     ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
@@ -72,7 +79,7 @@ FACE_LITERALS = frozenset({"donjon.__version__"})
 
 
 class Import(NamedTuple):
-    """One imported name and its line; `when` says when it is loaded: with the `module`, in a `function`, or for `types` only."""
+    """One imported name and its line; `when` it is loaded: with the `module`, in a `function`, for `types` only."""
 
     name: str
     line: int
@@ -180,7 +187,10 @@ def judge(module: str, found: Import) -> Iterator[str]:
         return
     if found.name in FACE_LITERALS:
         return
-    for name in [found.name] if found.name == "donjon" else lineage(found.name):
+    if found.name == "donjon":
+        yield from judge_one(module, found.name)
+        return
+    for name in lineage(found.name):
         run_already = within(module, (name,))  # a module's own packages are run before it
         offered = within(name, (module,)) and found.when != "module"
         if not run_already and not offered:
@@ -199,10 +209,13 @@ def judge_one(module: str, name: str) -> Iterator[str]:
         yield f"{missing} stands in no layer: give it a place in LAYERS"
     elif other < own:
         yield f"{module} imports {name}, which stands above it ({LAYERS[other].reason})"
-    elif other == own and own_unit != other_unit:
-        # `donjon.wasm` is let in where `donjon.wasm.wasi` is: one cannot be had without the other.
-        if not any(within(module, (a,)) and (within(name, (b,)) or within(b, (name,))) for a, b, _ in SIDEWAYS):
-            yield f"{module} imports {name}, which stands beside it ({LAYERS[own].reason})"
+    elif other == own and own_unit != other_unit and not excused(module, name):
+        yield f"{module} imports {name}, which stands beside it ({LAYERS[own].reason})"
+
+
+def excused(module: str, name: str) -> bool:
+    """Whether SIDEWAYS let `module` import `name`; with `a.b` comes `a`, as one cannot be had without the other."""
+    return any(within(module, (a,)) and (within(name, (b,)) or within(b, (name,))) for a, b, _ in SIDEWAYS)
 
 
 def lineage(name: str) -> list[str]:

@@ -38,10 +38,19 @@ HOSTS = (
     r"anaconda\.org",
 )
 BANS = (
-    *(Ban(rf"(?i)(?<![\w-]){host}(?![\w-])", "a registry's host: whoever installs decides where packages come from") for host in HOSTS),
-    Ban(r"(?i)(?:extra-)?index[-_]url\s*[= ]\s*[^\s-]|--find[-]links", "a choice of index: it belongs into the machine's settings"),
+    *(
+        Ban(rf"(?i)(?<![\w-]){host}(?![\w-])", "a registry's host: whoever installs decides where packages come from")
+        for host in HOSTS
+    ),
+    Ban(
+        r"(?i)(?:extra-)?index[-_]url\s*[= ]\s*[^\s-]|--find[-]links",
+        "a choice of index: it belongs into the machine's settings",
+    ),
     Ban(r"(?<![\w.:~-])/(?:root|work|workspace|builds|opt/pyp[i])/[\w.]", "a path of one machine"),
-    Ban(r"(?<![\w.:~-])/(?:home|Users)/(?!(?:you|me|user|ada|alice|bob)\b)[a-z][\w-]*/", "a path in somebody's home folder"),
+    Ban(
+        r"(?<![\w.:~-])/(?:home|Users)/(?!(?:you|me|user|ada|alice|bob)\b)[a-z][\w-]*/",
+        "a path in somebody's home folder",
+    ),
     Ban(r"(?<!\w)file:///(?:home|root|Users|work)[/]", "a path of one machine"),
     Ban(r"^(?:<{7}|>{7}|\|{7})(?: |$)|^={7}$", "a conflict that git marked"),
     Ban(r"(?<!\w)(?:TOD[O]|FIXM[E]|XX[X]|HAC[K])(?!\w)", "something left for later: do it, or open an issue"),

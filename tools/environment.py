@@ -2,10 +2,10 @@
 
     python3 tools/environment.py run test lint
 
-A bare Debian has neither `ensurepip` nor a way to install outside a virtual environment, so the machine's pip is pointed
-at ours (`--python`, pip 22.3). What is installed for a group is written down as a digest of everything it depends
-on: the second run compares and needs no network. A tree that was moved, or another Python, starts afresh, as scripts and
-the path to `src` hold absolute paths.
+A bare Debian has neither `ensurepip` nor a way to install outside a virtual environment, so the machine's pip is
+pointed at ours (`--python`, pip 22.3). What is installed for a group is written down as a digest of everything it
+depends on: the second run compares and needs no network. A tree that was moved, or another Python, starts afresh, as
+scripts and the path to `src` are absolute.
 
 Only the standard library is used here: this runs before anything is installed.
 """
@@ -140,7 +140,15 @@ class Environment:
     def _start(self, command: list[str]) -> None:
         # The user's own settings for pip stay in force (an index, a proxy, a certificate), except those that would
         # install somewhere else. The build back end is a program that is looked for on PATH.
-        drop = {"PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PYTHONPATH", "PYTHONHOME"}
+        drop = {
+            "PIP_USER",
+            "PIP_TARGET",
+            "PIP_PREFIX",
+            "PIP_ROOT",
+            "PIP_REQUIRE_VIRTUALENV",
+            "PYTHONPATH",
+            "PYTHONHOME",
+        }
         env = {name: value for name, value in os.environ.items() if name not in drop}
         env["PATH"] = f"{self.folder / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
         env["PIP_USER"] = "0"

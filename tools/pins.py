@@ -18,7 +18,11 @@ FLAGS = (
     "--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --quiet"
 ).split()
 # In this order: `test` and `lint` take what `run` has pinned as given.
-SOURCES = {"run": ["pyproject.toml", "requirements/run.in"], "test": ["requirements/test.in"], "lint": ["requirements/lint.in"]}
+SOURCES = {
+    "run": ["pyproject.toml", "requirements/run.in"],
+    "test": ["requirements/test.in"],
+    "lint": ["requirements/lint.in"],
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ const std = @import("std");
 
 const last = 93; // the next one does not fit into 64 bits
 
-fn fibonacci(index: u64) u64 {
+fn fibonacci(index: usize) u64 {
     var a: u64 = 0;
     var b: u64 = 1;
     for (0..index) |_| {
@@ -21,7 +21,7 @@ const Answerer = struct {
 
     fn answer(a: Answerer, text: []const u8) !void {
         const trimmed = std.mem.trim(u8, text, " \t\r\n");
-        const index = std.fmt.parseUnsigned(u64, trimmed, 10) catch last + 1;
+        const index = std.fmt.parseUnsigned(usize, trimmed, 10) catch last + 1;
         if (index > last) {
             try a.out.flush();
             try a.err.print("expected a number from 0 to {d}, got \"{s}\"\n", .{ last, trimmed });

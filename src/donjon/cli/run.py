@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from donjon.cli.tui import logger
 from donjon.keep.launch import Launch
-from donjon.keep.nil import prepare
+from donjon.keep.nil import occupy_standard_streams, prepare
 from donjon.keep.nil import run as run_here
 from donjon.wasm.engine.cache import Cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from donjon.cli.parse import Options
+    from donjon.log import Logger
 
 __all__ = ["run"]
 
@@ -20,15 +21,33 @@ def run(options: Options) -> int:
 
     Signals keep their ordinary effect: this process is the Keep, and ending it ends the guest, spinning or not.
     """
+    occupy_standard_streams()
     _default_signals()
     log = logger(options.log_filter, options.log_target)
     launch = Launch(options.module, options.wasmcfgfile, options.args)
     if launch.config.limits.cpu is not None:
-        from donjon.keep.process import Keep
-
-        return Keep.start_launch(launch, stdin=0, stdout=1, stderr=2, log=log).wait()
+        return _run_beside(launch, log, options.log_filter)
     module = prepare(launch, Cache.of_user(log))
     return run_here(launch, module, log)
+
+
+def _run_beside(launch: Launch, log: Logger, levels: str) -> int:
+    """Run it in a process of its own: when its time is over the kernel ends that one, and this one tells the user."""
+    import os
+    import signal
+
+    from donjon.keep.process import Keep
+
+    with Keep.start_launch(launch, 0, 1, 2, log, levels) as keep:
+
+        def end_both(number: int, _frame: object) -> None:
+            os.kill(keep.pid, signal.SIGKILL)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end_both)
+        return keep.wait()
 
 
 def _default_signals() -> None:

@@ -24,6 +24,9 @@ def main() -> None:
         orders = marshal.loads(_exactly(channel, size))  # noqa: S302
     sys.path[:] = orders["path"]
     sys.argv[1:] = []
+    from donjon.keep.nil import occupy_standard_streams
+
+    occupy_standard_streams()
     if orders["warm"]:
         _serve(orders, descriptor)
     else:
@@ -65,7 +68,7 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
     assert isinstance(reporter, Reporter)  # noqa: S101
     import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
 
-    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGIO):
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGIO, _signal.SIGCHLD):
         _signal.signal(number, _signal.SIG_DFL)
     reporter.end_with_peer()
     log = Logger(reporter.send_log, str(orders["log"]))
@@ -83,10 +86,15 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
 
 
 def _serve(orders: dict[str, object], descriptor: int) -> None:
-    """Be a warm parent: compile once, then fork a Keep for each order that comes with its four descriptors."""
-    import marshal
+    """Be a warm parent: compile once, then fork a Keep for each order that comes with its four descriptors.
+
+    Of each Keep it holds the channel too, to report what only its parent learns: which signal ended it.
+    """
+    import _signal
+    import select
     import socket
 
+    from donjon.errors import PlatformError
     from donjon.keep.channel import Reporter, launch_from
     from donjon.keep.nil import prepare, warm_up
     from donjon.wasm.engine.cache import Cache
@@ -100,22 +108,63 @@ def _serve(orders: dict[str, object], descriptor: int) -> None:
         os._exit(1)
     reporter.send("ready")
     channel = socket.socket(fileno=descriptor)
+    channels: dict[int, int] = {}  # a Keep's process -> our copy of its channel
+    ended, wake = os.pipe()  # a byte comes whenever a Keep has ended
+    os.set_blocking(ended, False)
+    os.set_blocking(wake, False)
+    _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGCHLD, lambda *_: None)
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    poller.register(ended, select.POLLIN)
     while True:
+        ready = {host for host, _ in poller.poll()}
+        if ended in ready:
+            os.read(ended, 4096)
+            _bury(channels)
+        if descriptor not in ready:
+            continue
         head, descriptors, _, _ = socket.recv_fds(channel, 8, 4, socket.MSG_WAITALL)
         if len(head) < 8:
             os._exit(0)  # the other end is gone; the Keeps have channels of their own
-        size = int.from_bytes(head, "little")
-        data = b""
-        while len(data) < size:
-            data += channel.recv(size - len(data))
-        if os.fork() == 0:
-            if os.fork() == 0:  # twice, so that whoever reaps orphans reaps the Keep, and we never wait
-                channel.close()
-                _follow(marshal.loads(data), descriptors[3], tuple(descriptors[:3]), module)  # type: ignore[arg-type]  # noqa: S302
-            os._exit(0)
-        os.wait()
-        for received in descriptors:
+        data = _exactly(channel.makefile("rb", 0), int.from_bytes(head, "little"))
+        *stdio, own = descriptors
+        try:
+            pid = os.fork()
+        except OSError as error:
+            Reporter(own).send_error(PlatformError(f"cannot fork a Keep: {(error.strerror or '').lower()}"))
+            os.close(own)
+        else:
+            if pid == 0:
+                _signal.set_wakeup_fd(-1)
+                for inherited in (descriptor, ended, wake, *channels.values()):
+                    os.close(inherited)
+                _be_forked(data, own, stdio, module)
+            channels[pid] = own
+        for received in stdio:
             os.close(received)
+
+
+def _be_forked(data: bytes, channel: int, stdio: list[int], module: object) -> None:
+    import marshal
+
+    _follow(marshal.loads(data), channel, (stdio[0], stdio[1], stdio[2]), module)  # noqa: S302 - from our own owner
+
+
+def _bury(channels: dict[int, int]) -> None:
+    """Reap the Keeps that have ended; those that a signal ended could not say so themselves."""
+    while channels:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        channel = channels.pop(pid)
+        if os.WIFSIGNALED(status):
+            os.set_blocking(channel, False)
+            try:
+                os.write(channel, b"signal\0%d\n" % os.WTERMSIG(status))
+            except OSError:
+                pass  # its owner does not want to know any more
+        os.close(channel)
 
 
 if __name__ == "__main__":

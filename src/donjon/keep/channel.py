@@ -1,14 +1,15 @@
 """What a Keep's process and its owner say to each other, over a socket pair.
 
 The owner sends one message: 8 bytes length (little-endian), then a marshalled dictionary, the orders. The Keep answers
-with records, one line each: fields separated by NUL, in which line breaks, NULs and backslashes are escaped.
+with records, one line each: fields of UTF-8 separated by NUL, with \\b, \\n and \\0 for backslash, line break and NUL.
 
     pid, NUMBER                          the process that is the Keep
     listening, NAME, HOST, PORT          a listener is bound
     log, LEVEL, TARGET, TEXT
-    ready                                the guest starts
+    ready                                the guest starts; no pid and no listening after that
     exit, CODE                           it ended by itself
     error, FAMILY, TEXT, HINT, CODE, FRAME...     or could not start, or trapped
+    signal, NUMBER                       a signal ended it; from the warm parent, which is the one to know
 
 The owner reads records as hostile: the guest might have taken its process over.
 """
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 
 from donjon import errors
+from donjon.log import WARN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from donjon.keep.launch import Launch
 
-__all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "orders_for", "parse", "receive"]
+__all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "number_in", "orders_for", "parse", "receive"]
 
 LONGEST = 1 << 16
 """Bytes of one record."""
@@ -73,6 +76,9 @@ class Reporter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._dropped = 0
+        self._poller = select.poll()
+        self._poller.register(descriptor, select.POLLOUT)
 
     def end_with_peer(self) -> None:
         """Have the kernel end this process when the other end is closed."""
@@ -81,13 +87,18 @@ class Reporter:
         fcntl.fcntl(self._descriptor, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
         fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
+        if any(events & select.POLLHUP for _, events in self._poller.poll(0)):
+            os._exit(0)  # it was closed before that
 
     def send(self, *fields: str) -> None:
-        """Send a record; if nobody listens any more, there is nothing left to do."""
-        line = (
-            b"\0".join(field.encode("unicode_escape").replace(b"\0", b"\\x00") for field in fields)[: LONGEST - 1]
-            + b"\n"
-        )
+        """Send a record; if nobody listens any more, there is nothing left to do.
+
+        A field is cut to its share of LONGEST. The record waits for room here: the kernel takes a write that waits
+        for one that wants to hear of room, and tells it by the very signal that `end_with_peer` asks for.
+        """
+        most = (LONGEST // len(fields) - 1) // 4  # a character takes at most 4 bytes
+        line = b"\0".join(_escape(field[:most]) for field in fields) + b"\n"
+        self._poller.poll()
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -97,7 +108,13 @@ class Reporter:
             os._exit(0)
 
     def send_log(self, level: int, target: str, message: str) -> None:
-        """A log record."""
+        """A log record; dropped while the other end has not read the last ones, as logging must not stop the guest."""
+        if not self._poller.poll(0):
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self.send("log", str(WARN), "donjon.keep", f"{dropped} messages dropped: nobody read them in time")
         self.send("log", str(level), target, message)
 
     def send_error(self, error: BaseException) -> None:
@@ -115,16 +132,42 @@ def parse(line: bytes) -> list[str]:
         ParseError: it is not one.
     """
     try:
-        return [field.decode("ascii").encode("ascii").decode("unicode_escape") for field in line.split(b"\0")]
-    except UnicodeDecodeError:
-        raise errors.ParseError(f"record of a Keep: expected escaped ASCII, got {line[:20].hex(' ')}") from None
+        return [_unescape(field) for field in line.split(b"\0")]
+    except (UnicodeDecodeError, KeyError):
+        raise errors.ParseError(f"record of a Keep: expected escaped UTF-8, got {line[:20].hex(' ')}") from None
+
+
+ESCAPES = {b"b": b"\\", b"n": b"\n", b"0": b"\0"}
+
+
+def _escape(field: str) -> bytes:
+    data = field.encode("utf-8", "surrogatepass")
+    for letter, byte in ESCAPES.items():
+        data = data.replace(byte, b"\\" + letter)
+    return data
+
+
+def _unescape(field: bytes) -> str:
+    head, *rest = field.split(b"\\")
+    return (head + b"".join(ESCAPES[part[:1]] + part[1:] for part in rest)).decode("utf-8", "surrogatepass")
+
+
+def number_in(field: str, most: int) -> int:
+    """The number in a field, 0 to `most`.
+
+    Raises:
+        ParseError: there is none, or a larger one.
+    """
+    if len(field) > 10 or not (field.isascii() and field.isdigit()) or int(field) > most:
+        raise errors.ParseError(f'record of a Keep: expected a number from 0 to {most}, got "{field[:20]}"')
+    return int(field)
 
 
 FAMILIES = {name: getattr(errors, name) for name in errors.__all__}
 
 
 def error_from(fields: list[str]) -> errors.DonjonError:
-    """The error that an error record tells of; what is no such record becomes a BugError."""
+    """The error that an error record tells of; one of no known family becomes a BugError."""
     family = FAMILIES.get(fields[1] if len(fields) > 1 else "", errors.BugError)
     message, hint, code = [*fields[2:5], "", "", ""][:3]
     if family is errors.TrapError:
@@ -140,9 +183,9 @@ def receive(held: bytearray) -> bytes | None:
         ParseError: a line is longer than LONGEST.
     """
     end = held.find(b"\n")
+    if end > LONGEST or (end < 0 and len(held) > LONGEST):
+        raise errors.ParseError(f"record of a Keep: expected at most {LONGEST} bytes")
     if end < 0:
-        if len(held) > LONGEST:
-            raise errors.ParseError(f"record of a Keep: expected at most {LONGEST} bytes")
         return None
     line = bytes(held[:end])
     del held[: end + 1]

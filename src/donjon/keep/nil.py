@@ -6,6 +6,8 @@ it ended. It runs the guest in the calling thread and returns when the guest is 
 
 from __future__ import annotations
 
+import os
+
 from donjon.errors import BugError, DonjonError, ParseError, UsageError
 from donjon.log import QUIET
 from donjon.wasm.engine import HostFunction, Instance, load, read
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     OnListen = Callable[[str, str, int], None]
 
-__all__ = ["prepare", "run", "warm_up"]
+__all__ = ["occupy_standard_streams", "prepare", "run", "warm_up"]
 
 FAREWELL_SECONDS = 2.0
 """How long a Keep that is done still sends what its guest has written to slow TLS peers."""
@@ -45,6 +47,16 @@ def prepare(launch: Launch, cache: Cache | None) -> Module:
         )
     data = launch.module if isinstance(launch.module, bytes) else read(launch.module)
     return load(data, cache, launch.name)
+
+
+def occupy_standard_streams() -> None:
+    """Open /dev/null where whoever started this process left descriptor 0, 1 or 2 closed.
+
+    Else the next file or connection gets the number, and is taken for a standard stream. Call it before anything opens.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def warm_up(module: Module) -> None:

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 
-from donjon.errors import BugError, DonjonError, PlatformError, TrapError, UsageError
-from donjon.keep.channel import error_from, orders_for, parse, receive
+from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError
+from donjon.keep.channel import error_from, number_in, orders_for, parse, receive
 from donjon.keep.launch import Launch
 from donjon.log import QUIET, Logger
 
@@ -31,6 +31,10 @@ START_SECONDS = 120.0
 """The longest that a Keep may take until its guest starts; compiling the largest known module takes 20 s."""
 GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL; SIGTERM needs no grace from a guest, which does not see it."""
+CATCH_UP_SECONDS = 0.2
+"""How long records that have come are read at once; a Keep that logs without end would never let go."""
+FAREWELL_SECONDS = 5.0
+"""Between a Keep's last record and the end of its process."""
 
 
 class Keep:
@@ -39,10 +43,11 @@ class Keep:
     Leaving a `with` block stops it. Whatever becomes of the process that made it, the Keep does not outlive it.
 
     Attributes:
-        listeners: name in the configuration -> (host, port) really bound, for each `listen`. stdin: binary stream to
-        the guest, if it was started with "pipe"; else None. stdout, stderr: binary streams from the guest, likewise. A
-        guest that writes more than a pipe holds (64 KiB) waits
-            until it is read.
+        listeners: name in the configuration -> (host, port) really bound, for each `listen`; of several with the same
+            name, the last.
+        stdin: binary stream to the guest, if it was started with "pipe"; else None.
+        stdout, stderr: binary streams from the guest, likewise. A guest that writes more than a pipe holds (64 KiB)
+            waits until it is read.
         pid: of the process.
     """
 
@@ -58,6 +63,7 @@ class Keep:
         self._held = bytearray()
         self._ready = False
         self._stopped = 0
+        self._signal = 0
         self._code: int | None = None
         self._error: DonjonError | None = None
 
@@ -116,14 +122,14 @@ class Keep:
 
     def _await_ready(self) -> None:
         end = time.monotonic() + START_SECONDS
-        while not self._ready and self._read(max(0.0, end - time.monotonic())):
+        while not self._ready and self._read(end - time.monotonic()):
             pass
         if self._ready and self._error is None:
             return
         if self._code is None and self._error is None:
-            self._error = PlatformError(f"the Keep did not start within {START_SECONDS:g} s")
+            self._fail(PlatformError(f"the Keep did not start within {START_SECONDS:g} s"))
         error = self._error
-        self._close()
+        self.close()
         if error is not None:
             raise error
 
@@ -131,8 +137,7 @@ class Keep:
 
     def poll(self) -> int | None:
         """The exit code if the Keep has ended, else None. Raises as `wait` does."""
-        while self._read(0.0):
-            pass
+        self._catch_up()
         return self._outcome()
 
     def wait(self, timeout: float | None = None) -> int:
@@ -149,7 +154,7 @@ class Keep:
         """
         end = None if timeout is None else time.monotonic() + timeout
         while (code := self._outcome()) is None:
-            if not self._read(None if end is None else max(0.0, end - time.monotonic())) and self._outcome() is None:
+            if not self._read(None if end is None else end - time.monotonic()) and self._outcome() is None:
                 raise TimeoutError(f"the Keep still runs after {timeout:g} s")
         return code
 
@@ -161,10 +166,27 @@ class Keep:
             raise self._error
         return self._code
 
+    def _catch_up(self) -> None:
+        """Take in what has come, but not for ever from a Keep that never stops sending."""
+        end = time.monotonic() + CATCH_UP_SECONDS
+        while time.monotonic() < end and self._read(0.0):
+            pass
+
     def _read(self, seconds: float | None) -> bool:
-        """Take in a record, or the end of records; False: nothing came in time, or nothing more will."""
-        if self._ended():
+        """Take in a record, or the end of records; False: nothing came in time, or nothing more will.
+
+        Args:
+            seconds: at most; less than 0 is too late even for what has come already.
+        """
+        if self._ended() or (seconds is not None and seconds < 0):
             return False
+        try:
+            return self._read_record(seconds)
+        except ParseError as error:
+            self._fail(error)
+            return True
+
+    def _read_record(self, seconds: float | None) -> bool:
         while (line := receive(self._held)) is None:
             poller = select.poll()
             poller.register(self._channel, select.POLLIN)
@@ -182,29 +204,40 @@ class Keep:
         return True
 
     def _take(self, fields: list[str]) -> None:
-        kind = fields[0]
-        if kind == "listening" and len(fields) == 4 and fields[3].isdigit():
-            self.listeners[fields[1]] = (fields[2], int(fields[3]))
-        elif kind == "log" and len(fields) == 4 and fields[1] in "12345":
-            self._log.log(int(fields[1]), fields[3], fields[2])
-        elif kind == "ready":
-            self._ready = True
-        elif kind == "pid" and len(fields) == 2 and fields[1].isdigit():
-            self.pid = self.pid or int(fields[1])
-        elif kind == "exit" and len(fields) == 2 and fields[1].isdigit():
-            self._code = int(fields[1]) & 0xFF
-            self._reap()
-        elif kind == "error":
-            self._error = error_from(fields)
-            self._reap()
-        else:
-            self._error = BugError(f"a Keep sent a record that it must not send: {kind[:20]!r}")
+        match fields:
+            case ["log", level, target, text]:
+                self._log.log(max(1, number_in(level, 5)), text, target)
+            case ["listening", name, host, port] if not self._ready:
+                self.listeners[name] = (host, number_in(port, 65535))
+            case ["pid", pid] if not self._ready:
+                self.pid = self.pid or number_in(pid, 1 << 22)
+            case ["ready"]:
+                self._ready = True
+            case ["exit", code]:
+                self._code = number_in(code, 255)
+                self._reap()
+            case ["error", *_]:
+                self._error = error_from(fields)
+                self._reap()
+            case ["signal", which] if self._process is None:
+                self._signal = number_in(which, 64)
+            case _:
+                raise ParseError(f'record of a Keep: expected one that it may send now, got "{fields[0][:20]}"')
+
+    def _fail(self, error: DonjonError) -> None:
+        """It broke the rules: whatever it is by now, it must not go on."""
+        self._error = error
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        elif self.pid:
+            _kill(self.pid, signal.SIGKILL)
 
     def _gone(self) -> None:
         """The channel ended without a last word: a signal ended the process."""
-        number = self._stopped
+        number = self._signal or self._stopped
         if self._process is not None:
-            number = -self._process.wait()
+            number = -self._reap()
         if number == signal.SIGPROF:
             self._error = TrapError(
                 "the guest has used the processor time that it may have",
@@ -218,9 +251,15 @@ class Keep:
                 f"the Keep's process ended by signal {number}" if number > 0 else "the Keep's process vanished"
             )
 
-    def _reap(self) -> None:
-        if self._process is not None:
-            self._process.wait()
+    def _reap(self) -> int:
+        """Wait for the process, whose last word was heard; one that does not end then is killed."""
+        if self._process is None:
+            return 0
+        try:
+            return self._process.wait(FAREWELL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     # ---- stopping
 
@@ -231,19 +270,17 @@ class Keep:
             grace: seconds until the process is killed if it does not end.
         """
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
-            end = time.monotonic() + seconds
-            while self._read(0.0):
-                pass
+            self._catch_up()
             if not self._ended() and self.pid:
                 self._stopped = number
-                try:
-                    os.kill(self.pid, number)  # it lives, or its end of the channel would be closed
-                except ProcessLookupError:
-                    pass
-                while self._read(max(0.0, end - time.monotonic())):
+                _kill(self.pid, number)  # it lives, or its end of the channel would be closed
+                end = time.monotonic() + seconds
+                while self._read(end - time.monotonic()):
                     pass
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Stop the Keep and give back its streams; leaving a `with` block does the same. `wait` still tells how it
+        ended."""
         self.stop(0.5)
         self._channel.close()
         for stream in (self.stdin, self.stdout, self.stderr):
@@ -252,11 +289,6 @@ class Keep:
                     stream.close()
                 except BrokenPipeError:
                     pass  # what was written last and never read
-        self._reap_quietly()
-
-    def _reap_quietly(self) -> None:
-        if self._process is not None:
-            self._process.poll()
 
     def __enter__(self) -> Self:
         return self
@@ -264,7 +296,7 @@ class Keep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        self.close()
 
 
 class Result:
@@ -345,7 +377,9 @@ class WarmParent:
     ) -> Keep:
         """Start one more Keep with this module; as `Keep.start`."""
         launch = _launch(self._module, config, args, env)
-        ours, theirs = socket.socketpair()
+        for choice in (stdin, stdout, stderr):
+            _choice(choice)
+        ours, theirs = _pair()
         keep = Keep(ours, None, log)
         opened: list[int] = []
         try:
@@ -359,7 +393,10 @@ class WarmParent:
                 socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
                 self._channel.sendall(orders[8:])
             except OSError as error:
-                raise PlatformError(f"the warm parent is gone: {error.strerror}") from error
+                raise PlatformError(f"the warm parent is gone: {(error.strerror or '').lower()}") from error
+        except BaseException:
+            keep.close()
+            raise
         finally:
             theirs.close()
             for descriptor in opened:
@@ -397,14 +434,15 @@ def _absolute(module: str | bytes) -> str | bytes:
 
 def _spawn(stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """A fresh process that waits for its orders on the channel, whose descriptor is its argument."""
-    ours, theirs = socket.socketpair()
+    standard = [_choice(stream) for stream in (stdin, stdout, stderr)]
+    ours, theirs = _pair()
     script = os.path.join(os.path.dirname(__file__), "_child.py")
     try:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", script, str(theirs.fileno())],
-            stdin=_choice(stdin),
-            stdout=_choice(stdout),
-            stderr=_choice(stderr),
+            stdin=standard[0],
+            stdout=standard[1],
+            stderr=standard[2],
             pass_fds=[theirs.fileno()],
             bufsize=0,
             close_fds=True,
@@ -415,6 +453,25 @@ def _spawn(stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[socket.socket
     finally:
         theirs.close()
     return ours, process
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """The channel's two ends, neither of them on a number that means a standard stream to the process that gets it."""
+    low: list[socket.socket] = []
+    pair = socket.socketpair()
+    while any(end.fileno() <= 2 for end in pair):  # this process runs without standard streams
+        low += pair
+        pair = socket.socketpair()
+    for end in low:
+        end.close()
+    return pair
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def _choice(stream: Stream) -> int | None:

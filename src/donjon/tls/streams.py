@@ -16,7 +16,7 @@ from collections import deque
 from donjon.log import DEBUG, QUIET
 from donjon.tls.pipe import FEED, TlsError, TlsPipe, Truncated
 from donjon.wasm.wasi.descriptors.base import EVENT_HANGUP, Descriptor
-from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags
+from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags, set_nodelay
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
 from donjon.wasm.wasi.p1.rights import LISTENER, STREAM
 from donjon.wasm.wasi.p1.types import Eventtype, Fdflag, Filetype, Riflag, Sdflag
@@ -59,7 +59,7 @@ class TlsStream(Descriptor):
     """
 
     __slots__ = ("_budget", "_deaf", "_failed", "_flusher", "_mute", "_out", "_pipe", "_reactor", "_socket")
-    asks = True
+    buffers = True
 
     def __init__(self, connection: socket.socket, pipe: TlsPipe, reactor: Reactor, budget: Budget) -> None:
         super().__init__(connection.fileno(), Filetype.SOCKET_STREAM, STREAM)
@@ -78,14 +78,24 @@ class TlsStream(Descriptor):
         if not buffers or self._deaf:
             return 0
         first = buffers[0]
+        if not first:
+            return 0
         try:
             while (count := self._pipe.read_into(first)) < 0:
                 self._fill_or_wait()
             if count == len(first) and len(buffers) > 1:
                 count += self._read_more(buffers)
+            self._mark()
         except TlsError as error:
             raise _as_errno(error) from None
         return count
+
+    def _mark(self) -> None:
+        """Let pollers know whether there is more to read than the kernel knows of."""
+        if self._pipe.prefetch():
+            self._reactor.eager.add(self)
+        elif not (self._deaf or self._mute or self._failed):
+            self._reactor.eager.discard(self)
 
     def _read_more(self, buffers: Buffers) -> int:
         """Go on with the second buffer, as long as something is there already."""
@@ -102,7 +112,7 @@ class TlsStream(Descriptor):
     def recv(self, buffers: Buffers, flags: int) -> int:
         if not flags:
             return self.readv(buffers)
-        if not buffers or self._deaf:
+        if not buffers or not buffers[0] or self._deaf:
             return 0
         if flags & Riflag.RECV_PEEK:
             try:
@@ -224,8 +234,13 @@ class TlsStream(Descriptor):
         try:
             self._flush()
         except OSError as error:
-            self._failed = self._failed or error
+            self._fail(error)
             self._drop_rest()
+
+    def _fail(self, error: OSError) -> None:
+        """Keep what became of the socket until the guest has read what came before."""
+        self._failed = self._failed or error
+        self._reactor.eager.add(self)
 
     def _drop_rest(self) -> None:
         self._out = b""
@@ -237,6 +252,7 @@ class TlsStream(Descriptor):
     # ---- the end
 
     def shutdown(self, how: int) -> None:
+        self._reactor.eager.add(self)
         if how & Sdflag.RD:
             self._deaf = True
         if how & Sdflag.WR and not self._mute:
@@ -251,6 +267,7 @@ class TlsStream(Descriptor):
 
     def close(self) -> None:
         self._budget.give()
+        self._reactor.eager.discard(self)
         try:
             if not self._mute:
                 self._say_goodbye()
@@ -281,16 +298,19 @@ class TlsStream(Descriptor):
             try:
                 return super().woken(kind, events) if self._flush() else None
             except OSError as error:
-                self._failed = self._failed or error
+                self._fail(error)
                 return (Errno.SUCCESS, 1, EVENT_HANGUP)
         if not events & ~POLLOUT:
             return None
         try:
             self._fill()
         except OSError as error:
-            self._failed = self._failed or error
+            self._fail(error)
             return self._readable(events)
-        return self._readable(events) if self._pipe.prefetch() else None
+        if not self._pipe.prefetch():
+            return None
+        self._reactor.eager.add(self)
+        return self._readable(events)
 
     def _readable(self, events: int) -> Event:
         hangup = events & select.POLLHUP or self._pipe.eof
@@ -306,7 +326,8 @@ class TlsListener(Descriptor):
     """
 
     __slots__ = ("_budget", "_context", "_done", "_log", "_reactor", "_socket", "_under_way")
-    asks = True
+    buffers = True
+    listens = True
 
     def __init__(
         self, listener: socket.socket, context: ssl.SSLContext, reactor: Reactor, budget: Budget, log: Logger = QUIET
@@ -332,7 +353,10 @@ class TlsListener(Descriptor):
                     raise WasiError(Errno.AGAIN, "would block")
             else:
                 self._wait()
-        return self._done.popleft()
+        stream = self._done.popleft()
+        if not self._done:
+            self._reactor.eager.discard(self)
+        return stream
 
     def _wait(self) -> None:
         poller = select.poll()
@@ -363,6 +387,7 @@ class TlsListener(Descriptor):
 
     def close(self) -> None:
         self._socket.close()
+        self._reactor.eager.discard(self)
         for handshake in list(self._under_way):
             handshake.give_up("the listener is closed")
         while self._done:
@@ -388,7 +413,10 @@ class TlsListener(Descriptor):
 
     def woken(self, kind: int, events: int) -> Event | None:
         if kind == Eventtype.FD_READ and events:
-            self._take_new()
+            try:
+                self._take_new()
+            except OSError:
+                return (Errno.SUCCESS, 1, 0)  # out of descriptors, perhaps: sock_accept says it
         return self.ready(kind)
 
 
@@ -399,7 +427,7 @@ class _Handshake:
 
     def __init__(self, listener: TlsListener, connection: socket.socket, address: tuple[object, ...]) -> None:
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_nodelay(connection)
         self._listener = listener
         self._socket = connection
         self._peer = f"{address[0]}:{address[1]}"
@@ -454,7 +482,10 @@ class _Handshake:
         listener = self._listener
         listener._reactor.remove(self._socket.fileno())
         listener._finished(self)
-        listener._done.append(TlsStream(self._socket, self._pipe, listener._reactor, listener._budget))
+        stream = TlsStream(self._socket, self._pipe, listener._reactor, listener._budget)
+        stream._mark()  # its first data may have come with the end of the handshake
+        listener._done.append(stream)
+        listener._reactor.eager.add(listener)
 
     def give_up(self, reason: str) -> None:
         """Drop the connection."""

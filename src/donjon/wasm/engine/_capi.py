@@ -64,6 +64,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, parameters
     "wasm_config_new": (P,),
     "wasmtime_config_memory_reservation_set": (None, P, U64),
     "wasmtime_config_wasm_memory64_set": (None, P, BOOL),
+    "wasmtime_config_wasm_multi_memory_set": (None, P, BOOL),
     "wasmtime_config_wasm_threads_set": (None, P, BOOL),
     "wasmtime_config_wasm_exceptions_set": (None, P, BOOL),
     "wasm_engine_new_with_config": (P, P),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 
 from donjon.wasm.engine import _capi
 from donjon.wasm.engine._capi import Vec, api
@@ -110,7 +111,7 @@ class Cache:
         if error:
             api.wasmtime_error_delete(error)
             raise ValueError("the engine does not take it")
-        if stat.st_mtime + FRESH < os.stat(self.folder).st_atime:
+        if stat.st_mtime + FRESH < time.time():
             os.utime(file)
         return handle.value
 
@@ -151,7 +152,10 @@ class Cache:
         with os.scandir(self.folder) as found:
             for item in found:
                 if item.name.endswith((".cwasm", ".new")):
-                    stat = item.stat(follow_symlinks=False)
+                    try:
+                        stat = item.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # another start thins out too
+                        continue
                     entries.append((stat.st_mtime, stat.st_size, item.path, item.name.endswith(".new")))
         entries.sort(reverse=True)
         newest = entries[0][0] if entries else 0.0

@@ -25,6 +25,9 @@ TRAPS = (  # wasmtime_trap_code_enum, in its order; the names are the specificat
 )
 # fmt: on
 MOST_FRAMES = 16
+TABLE_ELEMENTS, TABLES = 1 << 20, 8
+"""What a guest may have at most: an element takes 8 bytes of ours, which no limit of memory counts. Programs with a
+hundred thousand functions, all of them called through pointers, have one table with as many elements."""
 KINDS = {"i": 0, "I": 1}  # wasm_valkind_t: i32, i64
 
 
@@ -61,8 +64,7 @@ class Instance:
         self._keep: list[object] = []  # callbacks live as long as the store that can call them
         self._store = api.wasmtime_store_new(engine(), None, None)
         self._context = api.wasmtime_store_context(self._store)
-        if memory is not None:
-            api.wasmtime_store_limiter(self._store, memory, -1, -1, -1, -1)
+        api.wasmtime_store_limiter(self._store, -1 if memory is None else memory, TABLE_ELEMENTS, -1, TABLES, -1)
         linker = api.wasmtime_linker_new(engine())
         try:
             self._link(linker, module, resolve)
@@ -76,7 +78,10 @@ class Instance:
         if trap.value:
             raise _from_trap(trap.value)
         if error:
+            frames = _error_frames(error)
             reason = _reason(error)
+            if frames:
+                raise _stopped(reason, frames)
             if "memory" in reason and "limit" in reason:
                 raise TrapError(
                     f"the module wants more memory than it may have: {reason}",
@@ -142,7 +147,8 @@ class Instance:
         results = (ctypes.c_char * (32 * gives))()  # a wasmtime_val_t has 24 bytes, 32 where v128 is aligned to 16
         error = api.wasmtime_func_call(self._context, function, None, 0, results, gives, ctypes.byref(trap))
         if error:
-            raise ParseError(f'function "{name}" cannot be called: {_reason(error)}')
+            frames = _error_frames(error)
+            raise _stopped(_reason(error), frames)
         if trap.value:
             raise _from_trap(trap.value)
 
@@ -170,15 +176,34 @@ def _from_trap(trap: int) -> TrapError:
         api.wasm_trap_message(trap, ctypes.byref(vector))
         lines = take_bytes(vector).rstrip(b"\0").decode("utf-8", "replace").strip().splitlines()
         name = lines[-1].strip() if lines else "unknown trap"
-    frames = Vec()
-    api.wasm_trap_trace(trap, ctypes.byref(frames))
+    trace = Vec()
+    api.wasm_trap_trace(trap, ctypes.byref(trace))
+    frames = _frames(trace)
+    api.wasm_trap_delete(trap)
+    return TrapError(f"the guest trapped: {name}", code=name, frames=frames)
+
+
+def _error_frames(error: int) -> tuple[str, ...]:
+    """Where in the guest an error came up; empty, it did not come from running code."""
+    trace = Vec()
+    api.wasmtime_error_wasm_trace(error, ctypes.byref(trace))
+    return _frames(trace)
+
+
+def _stopped(reason: str, frames: tuple[str, ...]) -> TrapError:
+    """The engine could not go on: nothing was forbidden, but there is no room for garbage-collected objects."""
+    name = reason.rpartition(", ")[2]  # what comes before is the backtrace as text
+    return TrapError(f"the guest was stopped: {name}", code=name, frames=frames)
+
+
+def _frames(trace: Vec) -> tuple[str, ...]:
+    """The guest's functions in a backtrace, from the innermost on, many ones shortened; it is given back."""
     found = []
-    for frame in _items(frames):
+    for frame in _items(trace):
         pointer = api.wasmtime_frame_func_name(frame)
         found.append(_text(pointer) if pointer else f"function {api.wasm_frame_func_index(frame)}")
-    api.wasm_frame_vec_delete(ctypes.byref(frames))
-    api.wasm_trap_delete(trap)
+    api.wasm_frame_vec_delete(ctypes.byref(trace))
     if len(found) > MOST_FRAMES:
         half = MOST_FRAMES // 2
-        found[half:-half] = [f"... {len(found) - MOST_FRAMES} more ..."]
-    return TrapError(f"the guest trapped: {name}", code=name, frames=tuple(found))
+        found[half:-half] = ["..."]  # the engine itself counts no more than 20
+    return tuple(found)

@@ -32,7 +32,7 @@ OTHERS = (
 )
 HINT = "build the program for WASI preview 1 (wasm32-wasip1, wasm32-wasi, GOOS=wasip1)"
 
-FLAGS = "memory64=0 threads=0 exceptions=1 reservation=4GiB"
+FLAGS = "memory64=0 multi_memory=0 threads=0 exceptions=1 reservation=4GiB"
 """What `engine` sets, for the cache's key: change both together."""
 
 _engine: int | None = None
@@ -45,6 +45,7 @@ def engine() -> int:
         config = api.wasm_config_new()
         api.wasmtime_config_memory_reservation_set(config, 1 << 32)  # memory.py rests on it
         api.wasmtime_config_wasm_memory64_set(config, False)
+        api.wasmtime_config_wasm_multi_memory_set(config, False)  # the limit counts for each memory by itself
         api.wasmtime_config_wasm_threads_set(config, False)
         api.wasmtime_config_wasm_exceptions_set(config, True)
         _engine = api.wasm_engine_new_with_config(config)

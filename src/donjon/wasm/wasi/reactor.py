@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from donjon.wasm.wasi.descriptors.base import Descriptor
+
     Task = Callable[[int], None]
 
 __all__ = ["POLLIN", "POLLOUT", "Reactor"]
@@ -24,13 +26,19 @@ ms)."""
 
 
 class Reactor:
-    """Waits for host descriptors, and runs background tasks meanwhile."""
+    """Waits for host descriptors, and runs background tasks meanwhile.
 
-    __slots__ = ("_poller", "tasks")
+    Attributes:
+        tasks: host descriptor -> mask, callback, deadline. eager: the descriptors that have something for the guest
+        which the kernel does not know of, such as decrypted data.
+    """
+
+    __slots__ = ("_poller", "eager", "tasks")
 
     def __init__(self) -> None:
         self.tasks: dict[int, tuple[int, Task, float]] = {}
         self._poller: select.poll | None = None
+        self.eager: set[Descriptor] = set()
 
     def add(self, host: int, mask: int, task: Task, deadline: float) -> None:
         """Run `task(events)` each time `host` is ready for `mask`, and once with 0 events when `deadline` has passed.
@@ -112,10 +120,13 @@ class Reactor:
 
     def sleep(self, seconds: float) -> None:
         """Wait for nothing but the clock."""
-        if not self.tasks:
-            time.sleep(seconds)
-            return
         end = time.monotonic() + seconds
+        if not self.tasks:
+            while seconds > LONGEST:
+                time.sleep(LONGEST)  # which overflows for what a guest can ask for, 584 years
+                seconds = end - time.monotonic()
+            time.sleep(max(0.0, seconds))
+            return
         poller = select.poll()
         try:
             while (left := end - time.monotonic()) > 0:

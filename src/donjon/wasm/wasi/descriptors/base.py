@@ -10,6 +10,7 @@ from donjon.wasm.wasi.reactor import POLLIN, POLLOUT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from typing import TypeAlias
 
     Buffers: TypeAlias = list[memoryview]
@@ -106,7 +107,7 @@ class Descriptor:
         """Replace the Fdflag bits."""
         self.flags = flags
 
-    def entries(self, cookie: int) -> list[tuple[str, int, int]]:
+    def entries(self, cookie: int) -> Iterable[tuple[str, int, int]]:
         """Name, inode and filetype of what is in a directory, with "." and "..", from entry number `cookie` on.
 
         Cookie 0 takes a new picture of the directory; others refer to the last.
@@ -120,10 +121,16 @@ class Descriptor:
     def close(self) -> None:
         """Give back what it holds. Called once."""
 
+    listens = False
+    """Is it a listener, which sock_accept takes?"""
+
     # ---- waiting
 
     asks = False
-    """Must `ready` be asked before the kernel is?"""
+    """Must `ready` always be asked before the kernel is?"""
+    buffers = False
+    """Can it know more than the kernel, and translate `woken` anew each time? Then it is in `Reactor.eager` while it
+    does."""
 
     def ready(self, kind: int) -> Event | None:
         """What a poller gets at once, without asking the kernel: (errno, bytes, flags); None: ask the kernel."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from donjon.wasm.wasi.descriptors.base import Buffers
     from donjon.wasm.wasi.reactor import Reactor
 
-__all__ = ["Budget", "TcpListener", "TcpStream", "check_socket_flags", "length"]
+__all__ = ["Budget", "TcpListener", "TcpStream", "check_socket_flags", "length", "set_nodelay"]
 
 _HOW = {Sdflag.RD: socket.SHUT_RD, Sdflag.WR: socket.SHUT_WR, Sdflag.RD | Sdflag.WR: socket.SHUT_RDWR}
 
@@ -74,7 +74,10 @@ class TcpStream(Descriptor):
 
     def recv(self, buffers: Buffers, flags: int) -> int:
         if not flags:
-            return self.readv(buffers)
+            try:
+                return os.readv(self.host, buffers)
+            except BlockingIOError:
+                return self.readv(buffers)
         if flags & Riflag.RECV_PEEK:  # with RECV_WAITALL too: what is there can be looked at, what is not, not
             while True:
                 try:
@@ -106,7 +109,7 @@ class TcpStream(Descriptor):
 
     def writev(self, buffers: Buffers) -> int:
         try:
-            count = os.writev(self.host, buffers)
+            count = os.write(self.host, buffers[0]) if len(buffers) == 1 else os.writev(self.host, buffers)
         except BlockingIOError:
             if self.flags & Fdflag.NONBLOCK:
                 raise
@@ -153,6 +156,7 @@ class TcpListener(Descriptor):
     """
 
     __slots__ = ("_budget", "_reactor", "_socket")
+    listens = True
 
     def __init__(self, listener: socket.socket, reactor: Reactor, budget: Budget) -> None:
         super().__init__(listener.fileno(), Filetype.SOCKET_STREAM, LISTENER, STREAM)
@@ -171,7 +175,7 @@ class TcpListener(Descriptor):
                 self._reactor.wait(self.host, POLLIN)
                 continue
             if self._budget.take():
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                set_nodelay(connection)
                 return TcpStream(connection, self._reactor, self._budget)
             connection.close()  # one too many: the peer is told at once, not left waiting
 
@@ -192,6 +196,14 @@ class TcpListener(Descriptor):
 
     def close(self) -> None:
         self._socket.close()
+
+
+def set_nodelay(connection: socket.socket) -> None:
+    """Send small messages at once."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass  # macOS refuses it once the peer has reset the connection, and reading will tell so
 
 
 def check_socket_flags(flags: int) -> int:

@@ -47,7 +47,7 @@ class Stdio(Descriptor):
         self._blocking = filetype in (Filetype.REGULAR_FILE, Filetype.BLOCK_DEVICE)
 
     def readv(self, buffers: Buffers) -> int:
-        if self.flags & Fdflag.NONBLOCK or self._reactor.tasks:
+        if self.flags or self._reactor.tasks:
             self._prepare(POLLIN)
         while True:
             try:
@@ -56,13 +56,31 @@ class Stdio(Descriptor):
                 self._prepare(POLLIN)
 
     def writev(self, buffers: Buffers) -> int:
-        if self.flags & Fdflag.NONBLOCK or self._reactor.tasks:
-            self._prepare(POLLOUT)
+        if (self.flags or self._reactor.tasks) and not self._blocking:
+            return self._write_pieces(buffers)
         while True:
             try:
-                return os.writev(self.host, buffers)
+                return os.write(self.host, buffers[0]) if len(buffers) == 1 else os.writev(self.host, buffers)
             except BlockingIOError:
                 self._prepare(POLLOUT)
+
+    def _write_pieces(self, buffers: Buffers) -> int:
+        """Write what there is room for: a pipe that is writable has room for PIPE_BUF bytes, and more could block."""
+        done = 0
+        for buffer in buffers:
+            for at in range(0, len(buffer), select.PIPE_BUF):
+                piece = buffer[at : at + select.PIPE_BUF]
+                try:
+                    self._prepare(POLLOUT)
+                    count = os.write(self.host, piece)
+                except (OSError, WasiError):
+                    if done:
+                        return done  # the next write meets the error again
+                    raise
+                done += count
+                if count < len(piece):
+                    return done
+        return done
 
     def _prepare(self, mask: int) -> None:
         """Wait until the kernel would not make us wait, or say that the guest would have to."""

@@ -1,6 +1,7 @@
 """The trampolines of preview 1, written by `python tools/trampolines.py`: change the declarations, not this.
 
-A file, since compiling the text of those that a module needs took 4 ms of every start. A test compares it with its source.
+A file, since compiling the text of those that a module needs took 4 ms of every start. A test compares it with its
+source.
 """
 
 from donjon.wasm.wasi.p1.errno import WasiError, from_os_error
@@ -139,7 +140,6 @@ def fd_advise(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 128 != 128: v[0] = 76; return 0
             offset = v[4] | v[4 + 1] << 32
             len = v[8] | v[8 + 1] << 32
             advice = v[12]
@@ -162,7 +162,6 @@ def fd_allocate(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 256 != 256: v[0] = 76; return 0
             offset = v[4] | v[4 + 1] << 32
             len = v[8] | v[8 + 1] << 32
             body(guest, fd, offset, len)
@@ -200,7 +199,7 @@ def fd_datasync(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 1 != 1: v[0] = 76; return 0
+            if not fd.rights & 1: v[0] = 76; return 0
             body(guest, fd)
             v[0] = 0
         except WasiError as error:
@@ -240,7 +239,7 @@ def fd_fdstat_set_flags(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 8 != 8: v[0] = 76; return 0
+            if not fd.rights & 8: v[0] = 76; return 0
             flags = v[4]
             if flags & ~31: v[0] = 28; return 0
             body(guest, fd, flags)
@@ -284,7 +283,7 @@ def fd_filestat_get(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 64 > mem.size and not mem.reaches(o0 + 64, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 2097152 != 2097152: v[0] = 76; return 0
+            if not fd.rights & 2097152: v[0] = 76; return 0
             mem.u8[o0:o0 + 64] = body(guest, fd)
             v[0] = 0
         except WasiError as error:
@@ -303,7 +302,7 @@ def fd_filestat_set_size(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 4194304 != 4194304: v[0] = 76; return 0
+            if not fd.rights & 4194304: v[0] = 76; return 0
             size = v[4] | v[4 + 1] << 32
             body(guest, fd, size)
             v[0] = 0
@@ -323,7 +322,7 @@ def fd_filestat_set_times(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 8388608 != 8388608: v[0] = 76; return 0
+            if not fd.rights & 8388608: v[0] = 76; return 0
             atim = v[4] | v[4 + 1] << 32
             mtim = v[8] | v[8 + 1] << 32
             fst_flags = v[12]
@@ -349,11 +348,11 @@ def fd_pread(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 6 != 6: v[0] = 76; return 0
+            if not fd.rights & 2: v[0] = 76; return 0
             p = v[4]
             if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
                 p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and not mem.reaches(p, caller): v[0] = 21; return 0
+                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
                 iovs = [mem.u8[e:p]]
             else: iovs = mem.buffers(p, v[8], caller)
             offset = v[12] | v[12 + 1] << 32
@@ -418,11 +417,11 @@ def fd_pwrite(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 68 != 68: v[0] = 76; return 0
+            if not fd.rights & 64: v[0] = 76; return 0
             p = v[4]
             if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
                 p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and not mem.reaches(p, caller): v[0] = 21; return 0
+                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
                 iovs = [mem.u8[e:p]]
             else: iovs = mem.buffers(p, v[8], caller)
             offset = v[12] | v[12 + 1] << 32
@@ -447,11 +446,11 @@ def fd_read(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 2 != 2: v[0] = 76; return 0
+            if not fd.rights & 2: v[0] = 76; return 0
             p = v[4]
             if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
                 p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and not mem.reaches(p, caller): v[0] = 21; return 0
+                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
                 iovs = [mem.u8[e:p]]
             else: iovs = mem.buffers(p, v[8], caller)
             mem.u32[o0 >> 2] = body(guest, fd, iovs)
@@ -475,7 +474,7 @@ def fd_readdir(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 16384 != 16384: v[0] = 76; return 0
+            if not fd.rights & 16384: v[0] = 76; return 0
             buf = mem.span(v[4], v[8], caller)
             cookie = v[12] | v[12 + 1] << 32
             mem.u32[o0 >> 2] = body(guest, fd, buf, cookie)
@@ -517,7 +516,6 @@ def fd_seek(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 8 > mem.size and not mem.reaches(o0 + 8, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 4 != 4: v[0] = 76; return 0
             offset = v[4] | v[4 + 1] << 32
             if offset >> 63: offset -= 1 << 64
             whence = v[8]
@@ -540,7 +538,7 @@ def fd_sync(guest, body, fds, mem, views, new_view, log_error):
         try:
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 16 != 16: v[0] = 76; return 0
+            if not fd.rights & 16: v[0] = 76; return 0
             body(guest, fd)
             v[0] = 0
         except WasiError as error:
@@ -562,7 +560,6 @@ def fd_tell(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 8 > mem.size and not mem.reaches(o0 + 8, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 32 != 32: v[0] = 76; return 0
             mem.u64[o0 >> 3] = body(guest, fd)
             v[0] = 0
         except WasiError as error:
@@ -584,11 +581,11 @@ def fd_write(guest, body, fds, mem, views, new_view, log_error):
             if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
-            if fd.rights & 64 != 64: v[0] = 76; return 0
+            if not fd.rights & 64: v[0] = 76; return 0
             p = v[4]
             if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
                 p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and not mem.reaches(p, caller): v[0] = 21; return 0
+                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
                 iovs = [mem.u8[e:p]]
             else: iovs = mem.buffers(p, v[8], caller)
             mem.u32[o0 >> 2] = body(guest, fd, iovs)
@@ -597,6 +594,243 @@ def fd_write(guest, body, fds, mem, views, new_view, log_error):
             v[0] = error.errno; log_error('fd_write', error)
         except OSError as error:
             v[0] = from_os_error(error); log_error('fd_write', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_create_directory(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 512: v[0] = 76; return 0
+            path = mem.text(v[4], v[8], caller)
+            body(guest, fd, path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_create_directory', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_create_directory', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_filestat_get(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            o0 = v[16]
+            if o0 & 7: v[0] = 28; return 0
+            if o0 + 64 > mem.size and not mem.reaches(o0 + 64, caller): v[0] = 21; return 0
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 262144: v[0] = 76; return 0
+            flags = v[4]
+            if flags & ~1: v[0] = 28; return 0
+            path = mem.text(v[8], v[12], caller)
+            mem.u8[o0:o0 + 64] = body(guest, fd, flags, path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_filestat_get', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_filestat_get', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_filestat_set_times(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 1048576: v[0] = 76; return 0
+            flags = v[4]
+            if flags & ~1: v[0] = 28; return 0
+            path = mem.text(v[8], v[12], caller)
+            atim = v[16] | v[16 + 1] << 32
+            mtim = v[20] | v[20 + 1] << 32
+            fst_flags = v[24]
+            if fst_flags & ~15: v[0] = 28; return 0
+            body(guest, fd, flags, path, atim, mtim, fst_flags)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_filestat_set_times', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_filestat_set_times', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_link(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            old_fd = fds.get(v[0])
+            if old_fd is None: v[0] = 8; return 0
+            if not old_fd.rights & 2048: v[0] = 76; return 0
+            old_flags = v[4]
+            if old_flags & ~1: v[0] = 28; return 0
+            old_path = mem.text(v[8], v[12], caller)
+            new_fd = fds.get(v[16])
+            if new_fd is None: v[0] = 8; return 0
+            if not new_fd.rights & 4096: v[0] = 76; return 0
+            new_path = mem.text(v[20], v[24], caller)
+            body(guest, old_fd, old_flags, old_path, new_fd, new_path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_link', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_link', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_open(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            o0 = v[32]
+            if o0 & 3: v[0] = 28; return 0
+            if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 8192: v[0] = 76; return 0
+            dirflags = v[4]
+            if dirflags & ~1: v[0] = 28; return 0
+            path = mem.text(v[8], v[12], caller)
+            oflags = v[16]
+            if oflags & ~15: v[0] = 28; return 0
+            fs_rights_base = v[20] | v[20 + 1] << 32
+            fs_rights_inheriting = v[24] | v[24 + 1] << 32
+            fdflags = v[28]
+            if fdflags & ~31: v[0] = 28; return 0
+            mem.u32[o0 >> 2] = body(guest, fd, dirflags, path, oflags, fs_rights_base, fs_rights_inheriting, fdflags)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_open', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_open', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_readlink(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            o0 = v[20]
+            if o0 & 3: v[0] = 28; return 0
+            if o0 + 4 > mem.size and not mem.reaches(o0 + 4, caller): v[0] = 21; return 0
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 32768: v[0] = 76; return 0
+            path = mem.text(v[4], v[8], caller)
+            buf = mem.span(v[12], v[16], caller)
+            mem.u32[o0 >> 2] = body(guest, fd, path, buf)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_readlink', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_readlink', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_remove_directory(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 33554432: v[0] = 76; return 0
+            path = mem.text(v[4], v[8], caller)
+            body(guest, fd, path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_remove_directory', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_remove_directory', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_rename(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 65536: v[0] = 76; return 0
+            old_path = mem.text(v[4], v[8], caller)
+            new_fd = fds.get(v[12])
+            if new_fd is None: v[0] = 8; return 0
+            if not new_fd.rights & 131072: v[0] = 76; return 0
+            new_path = mem.text(v[16], v[20], caller)
+            body(guest, fd, old_path, new_fd, new_path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_rename', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_rename', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_symlink(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            old_path = mem.text(v[0], v[4], caller)
+            fd = fds.get(v[8])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 16777216: v[0] = 76; return 0
+            new_path = mem.text(v[12], v[16], caller)
+            body(guest, old_path, fd, new_path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_symlink', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_symlink', error)
+        except BaseException as error:
+            return guest.trap(error)
+        return 0
+    return trampoline
+
+
+def path_unlink_file(guest, body, fds, mem, views, new_view, log_error):
+    def trampoline(env, caller, a):
+        v = views.get(a) or new_view(a)
+        try:
+            fd = fds.get(v[0])
+            if fd is None: v[0] = 8; return 0
+            if not fd.rights & 67108864: v[0] = 76; return 0
+            path = mem.text(v[4], v[8], caller)
+            body(guest, fd, path)
+            v[0] = 0
+        except WasiError as error:
+            v[0] = error.errno; log_error('path_unlink_file', error)
+        except OSError as error:
+            v[0] = from_os_error(error); log_error('path_unlink_file', error)
         except BaseException as error:
             return guest.trap(error)
         return 0
@@ -733,12 +967,12 @@ def sock_recv(guest, body, fds, mem, views, new_view, log_error):
             p = v[4]
             if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
                 p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and not mem.reaches(p, caller): v[0] = 21; return 0
+                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
                 ri_data = [mem.u8[e:p]]
             else: ri_data = mem.buffers(p, v[8], caller)
             ri_flags = v[12]
             if ri_flags & ~3: v[0] = 28; return 0
-            mem.u32[o0 >> 2], q = body(guest, fd, ri_data, ri_flags); mem.u8[o1] = q; mem.u8[o1 + 1] = 0
+            mem.u32[o0 >> 2] = body(guest, fd, ri_data, ri_flags); mem.u16[o1 >> 1] = 0
             v[0] = 0
         except WasiError as error:
             v[0] = error.errno; log_error('sock_recv', error)
@@ -762,7 +996,7 @@ def sock_send(guest, body, fds, mem, views, new_view, log_error):
             p = v[4]
             if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
                 p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and not mem.reaches(p, caller): v[0] = 21; return 0
+                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
                 si_data = [mem.u8[e:p]]
             else: si_data = mem.buffers(p, v[8], caller)
             si_flags = v[12]

@@ -38,22 +38,24 @@ DIRENT = Struct("<QQIB3x")          # d_next d_ino d_namlen d_type              
 # fmt: on
 
 
-@wasi(rights=Rights.FD_ADVISE)
+@wasi()
 def fd_advise(guest: Guest, fd: Fd, offset: U64, len: U64, advice: Advice) -> None:
     """Hint at how a part of a file will be used.   [WASI-P1 fd_advise]
 
     spipe: fd has no position. inval: no such advice, or a range that no file can have.
     """
+    _check_place(fd, Rights.FD_ADVISE)
     _check_range(offset, len)
     fd.advise(offset, len, advice)
 
 
-@wasi(rights=Rights.FD_ALLOCATE)
+@wasi()
 def fd_allocate(guest: Guest, fd: Fd, offset: U64, len: U64) -> None:
     """Make room in a file, which grows if it has to.   [WASI-P1 fd_allocate]
 
-    notsup: the host's file system cannot. inval: len is 0. fbig, nospc: too much.
+    spipe: fd has no position. notsup: the host's file system cannot. inval: len is 0. fbig, nospc: too much.
     """
+    _check_place(fd, Rights.FD_ALLOCATE)
     _check_range(offset, len)
     if not len:
         raise WasiError(Errno.INVAL, "len 0: expected at least 1")
@@ -102,6 +104,7 @@ def fd_fdstat_set_rights(guest: Guest, fd: Fd, fs_rights_base: RightsBits, fs_ri
     if fs_rights_base & ~fd.rights or fs_rights_inheriting & ~fd.inheriting:
         raise WasiError(Errno.NOTCAPABLE, "rights can only be given up")
     fd.rights, fd.inheriting = fs_rights_base, fs_rights_inheriting
+    guest.generation += 1  # poll_oneoff asks for a right too
 
 
 @wasi(rights=Rights.FD_FILESTAT_GET)
@@ -133,12 +136,13 @@ def fd_filestat_set_times(guest: Guest, fd: Fd, atim: U64, mtim: U64, fst_flags:
     fd.set_times(*chosen_times(atim, mtim, fst_flags))
 
 
-@wasi(rights=Rights.FD_READ | Rights.FD_SEEK)
+@wasi(rights=Rights.FD_READ)
 def fd_pread(guest: Guest, fd: Fd, iovs: Iovecs, offset: U64) -> Size:
     """Read at a place, without moving the position.   [WASI-P1 fd_pread]
 
     spipe: fd has no position (Zig's standard library asks, and relies on this answer). isdir: fd is a directory.
     """
+    _check_place(fd, Rights.FD_SEEK)
     _check_range(offset, 0)
     return fd.preadv(iovs, offset)
 
@@ -164,12 +168,13 @@ def fd_prestat_dir_name(guest: Guest, fd: Fd, path: Buffer) -> None:
     path[: len(name)] = name
 
 
-@wasi(rights=Rights.FD_WRITE | Rights.FD_SEEK)
+@wasi(rights=Rights.FD_WRITE)
 def fd_pwrite(guest: Guest, fd: Fd, iovs: Iovecs, offset: U64) -> Size:
     """Write at a place, without moving the position.   [WASI-P1 fd_pwrite]
 
     spipe: fd has no position.
     """
+    _check_place(fd, Rights.FD_SEEK)
     _check_range(offset, 0)
     return fd.pwritev(iovs, offset)
 
@@ -216,12 +221,13 @@ def fd_renumber(guest: Guest, fd: FdNumber, to: FdNumber) -> None:
         old.close()
 
 
-@wasi(rights=Rights.FD_SEEK)
+@wasi()
 def fd_seek(guest: Guest, fd: Fd, offset: S64, whence: Whence) -> Filesize:
     """Move the position; the new one, in bytes from the start.   [WASI-P1 fd_seek]
 
     spipe: fd has no position. inval: before the start, or no such whence.
     """
+    _check_place(fd, Rights.FD_SEEK)
     return fd.seek(offset, whence)
 
 
@@ -234,12 +240,13 @@ def fd_sync(guest: Guest, fd: Fd) -> None:
     fd.sync(data_only=False)
 
 
-@wasi(rights=Rights.FD_TELL)
+@wasi()
 def fd_tell(guest: Guest, fd: Fd) -> Filesize:
     """The position, in bytes from the start.   [WASI-P1 fd_tell]
 
     spipe: fd has no position.
     """
+    _check_place(fd, Rights.FD_TELL)
     return fd.seek(0, 1)
 
 
@@ -300,6 +307,14 @@ def chosen_times(atim: int, mtim: int, flags: int) -> tuple[int | None, int | No
             value = (1 << 63) - 1
         chosen.append(value if flags & given else now if flags & is_now else None)
     return chosen[0], chosen[1]
+
+
+def _check_place(fd: Fd, right: int) -> None:
+    """Refuse what lacks a right to positions: as a stream if it is one, which programs rely on to find out."""
+    if not fd.rights & right:
+        if fd.filetype in (Filetype.SOCKET_STREAM, Filetype.CHARACTER_DEVICE, Filetype.UNKNOWN):
+            raise WasiError(Errno.SPIPE, "has no position")
+        raise WasiError(Errno.NOTCAPABLE, f"lacks right {right:#x}")
 
 
 def _check_range(offset: int, length: int) -> None:

@@ -29,14 +29,15 @@ class Memory:
 
     Attributes:
         size: bytes that are known to be the guest's; 0 until the first pointer is looked at.
-        u8, u32, u64: the memory in units of 1, 4 and 8 bytes.
+        u8, u16, u32, u64: the memory in units of 1, 2, 4 and 8 bytes.
     """
 
-    __slots__ = ("_context", "_handle", "size", "u8", "u32", "u64")
+    __slots__ = ("_context", "_handle", "size", "u8", "u16", "u32", "u64")
 
     def __init__(self) -> None:
         self.size = 0
         self.u8 = _EMPTY
+        self.u16 = _EMPTY
         self.u32 = _EMPTY
         self.u64 = _EMPTY
         self._context: int | None = None
@@ -72,7 +73,7 @@ class Memory:
         if base % 8:
             raise BugError(f"linear memory at {base:#x}: expected an address that is a multiple of 8")
         whole = memoryview((ctypes.c_char * RESERVATION).from_address(base)).cast("B")
-        self.u8, self.u32, self.u64 = whole, whole.cast("I"), whole.cast("Q")
+        self.u8, self.u16, self.u32, self.u64 = whole, whole.cast("H"), whole.cast("I"), whole.cast("Q")
         self._context, self._handle = context, handle
 
     def span(self, start: int, length: int, caller: int = 0) -> memoryview:

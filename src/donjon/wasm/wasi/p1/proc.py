@@ -8,39 +8,7 @@ IGNORED = (0, 16, 17, 22, 27)
 """none, CHLD, CONT, URG, WINCH: what a process gets over without a handler; preview 1 has no handlers.   [WASI-P1
 signal]"""
 
-NATIVE = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-    12,
-    13,
-    14,
-    15,
-    17,
-    18,
-    19,
-    20,
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    27,
-    28,
-    29,
-    30,
-    31,
-)
+NATIVE = (*range(16), *range(17, 32))
 """Preview 1's signals, in its order, as Linux numbers them, so that a shell reads the exit code as it always does."""
 
 

@@ -9,6 +9,8 @@ from donjon.wasm.wasi.p1.rights import Rights
 from donjon.wasm.wasi.p1.trampoline import wasi
 from donjon.wasm.wasi.p1.types import Fd, Fdflag, Fdflags, Iovecs, NewFd, Riflags, Sdflags, Siflags, Size, SizeRoflags
 
+_RECV, _SEND = Rights.FD_READ, Rights.FD_WRITE  # preview 1 has no rights of their own for these
+
 
 @wasi()
 def sock_accept(guest: Guest, fd: Fd, flags: Fdflags) -> NewFd:
@@ -22,8 +24,10 @@ def sock_accept(guest: Guest, fd: Fd, flags: Fdflags) -> NewFd:
         raise WasiError(Errno.INVAL, f"fdflags {flags:#x}: expected nonblock or none")
     if not fd.is_socket():
         raise WasiError(Errno.NOTSOCK, "is not a socket")
-    if not fd.rights & Rights.SOCK_ACCEPT:
+    if not fd.listens:
         raise WasiError(Errno.INVAL, "does not listen")
+    if not fd.rights & Rights.SOCK_ACCEPT:
+        raise WasiError(Errno.NOTCAPABLE, "the right was given up")
     if len(guest.fds) >= guest.limit:
         raise WasiError(Errno.MFILE, f"{guest.limit} descriptors are open, which is the limit")
     connection = fd.accept()
@@ -37,9 +41,11 @@ def sock_recv(guest: Guest, fd: Fd, ri_data: Iovecs, ri_flags: Riflags) -> SizeR
     """Receive; 0 bytes are the end of the peer's data.   [WASI-P1 sock_recv]
 
     again: nothing is there and the socket is non-blocking. connreset: the peer is gone, or ended TLS without saying so.
-    notsock: fd is not a socket. notconn: it listens.
+    notsock: fd is not a socket. notconn: it listens. notcapable: fd lacks fd_read.
     """
-    return fd.recv(ri_data, ri_flags), 0
+    if not fd.rights & _RECV:
+        _refuse(fd)
+    return fd.recv(ri_data, ri_flags)
 
 
 @wasi()
@@ -48,6 +54,8 @@ def sock_send(guest: Guest, fd: Fd, si_data: Iovecs, si_flags: Siflags) -> Size:
 
     again: no room and the socket is non-blocking. pipe: this direction is closed. notsock: fd is not a socket.
     """
+    if not fd.rights & _SEND:
+        _refuse(fd)
     return fd.send(si_data)
 
 
@@ -59,4 +67,15 @@ def sock_shutdown(guest: Guest, fd: Fd, how: Sdflags) -> None:
     """
     if not how:
         raise WasiError(Errno.INVAL, "sdflags 0: expected rd, wr or both")
+    if not fd.rights & Rights.SOCK_SHUTDOWN:
+        _refuse(fd)
     fd.shutdown(how)
+
+
+def _refuse(fd: Fd) -> None:
+    """Say what is missing: a socket, a connection, or only the right."""
+    if not fd.is_socket():
+        raise WasiError(Errno.NOTSOCK, "is not a socket")
+    if fd.listens:
+        raise WasiError(Errno.NOTCONN, "listens, and has no peer")
+    raise WasiError(Errno.NOTCAPABLE, "the right was given up")

@@ -106,7 +106,8 @@ def source(function: Function) -> str:
     word = 0
     for name, kind in function.inputs.items():
         right = function.right(name)
-        check = f"if {name}.rights & {right} != {right}: v[0] = {Errno.NOTCAPABLE}; return 0" if right else ""
+        lacks = f"{name}.rights & {right} != {right}" if right & (right - 1) else f"not {name}.rights & {right}"
+        check = f"if {lacks}: v[0] = {Errno.NOTCAPABLE}; return 0" if right else ""
         slots = [(word + i) * 4 for i in range(len(kind.wasm))]
         lines += kind.load.format(*slots, x=name, rights=check).splitlines()
         word += len(kind.wasm)
@@ -146,7 +147,8 @@ def source(function: Function) -> str:
 
 HEAD = '''"""The trampolines of preview 1, written by `python tools/trampolines.py`: change the declarations, not this.
 
-A file, since compiling the text of those that a module needs took 4 ms of every start. A test compares it with its source.
+A file, since compiling the text of those that a module needs took 4 ms of every start. A test compares it with its
+source.
 """
 
 from donjon.wasm.wasi.p1.errno import WasiError, from_os_error

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     Filestat: TypeAlias = bytes
     Prestat: TypeAlias = bytes
     Sizes: TypeAlias = tuple[int, int]
-    SizeRoflags: TypeAlias = tuple[int, int]
+    SizeRoflags: TypeAlias = int
 else:
 
     class Type:
@@ -102,7 +102,7 @@ else:
             "p = v[{0}]\n"
             "if v[{1}] == 1 and not p & 3 and p + 8 <= mem.size:\n"
             "    p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e\n"
-            f"    if p > mem.size and not mem.reaches(p, caller): v[0] = {Errno.FAULT}; return 0\n"
+            f"    if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = {Errno.FAULT}; return 0\n"
             "    {x} = [mem.u8[e:p]]\n"
             "else: {x} = mem.buffers(p, v[{1}], caller)"
         )
@@ -186,10 +186,10 @@ else:
         store = "mem.u32[{o} >> 2], mem.u32[{o2} >> 2] = {r}"
 
     class SizeRoflags(_Result):
-        """size and roflags (16 bits), each with an address of its own."""
+        """size and roflags (16 bits), each with an address of its own; roflags are 0, as only datagrams are cut."""
 
         wasm = "ii"
-        store = "mem.u32[{o} >> 2], q = {r}; mem.u8[{o2}] = q; mem.u8[{o2} + 1] = 0"
+        store = "mem.u32[{o} >> 2] = {r}; mem.u16[{o2} >> 1] = 0"
 
 
 class Fdflag:
