@@ -1,4 +1,4 @@
-"""Runs one module in this process, as the suites want it: `run_module.py MODULE [--dir HOST::GUEST]... [--env N=V]... ARG...`
+"""Runs one module in this process: `run_module.py [--dir HOST::GUEST]... [--env N=V]... MODULE ARG...`
 
 Not by `donjon run`: a Keep adds FD_COUNT and FD_NAMES to the environment, and the suite counts the variables.
 The exit code is the module's own; a trap is 134, and any other end is a traceback on standard error and 70.
@@ -35,7 +35,7 @@ def main() -> int:
 
     def resolve(space: str, name: str) -> HostFunction | None:
         function = lookup(name) if space == MODULE else None
-        return function and HostFunction(function.params, function.results, bind(function, guest))
+        return None if function is None else HostFunction(function.params, function.results, bind(function, guest))
 
     instance = Instance(load(read(options.module), Cache.of_user(), options.module), resolve)
     try:
@@ -46,7 +46,7 @@ def main() -> int:
         if guest.pending is not None:
             traceback.print_exception(guest.pending)
             return 70
-        print(error, *error.frames, sep="\n  ", file=sys.stderr)
+        sys.stderr.write("\n  ".join([str(error), *error.frames]) + "\n")
         return 134
     finally:
         guest.close()

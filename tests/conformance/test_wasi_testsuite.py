@@ -28,7 +28,7 @@ MODULES = sorted(Path(SUITE).glob("tests/*/testsuite/wasm32-wasip1/*.wasm")) if 
 
 pytestmark = pytest.mark.skipif(
     SUITE is None,
-    reason="WASI_TESTSUITE is not set: clone github.com/WebAssembly/wasi-testsuite, branch prod/testsuite-base, and name it",
+    reason="WASI_TESTSUITE is not set: clone WebAssembly/wasi-testsuite, branch prod/testsuite-base, and name it",
 )
 
 

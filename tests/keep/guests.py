@@ -122,11 +122,18 @@ LISTENS = guest(  # three connections: two accepted blocking, one not
        (local.set $fd (call $accept (i32.const 3) (i32.const 4)))
        (call $lines (local.get $fd))"""
 )
-SERVES = guest(  # one connection after another, each until its end; a broken one ends the guest
+SERVES = guest(  # one connection after another, each until its end or until it breaks
     """(local $fd i32)
        (loop $next
          (local.set $fd (call $accept (i32.const 3) (i32.const 0)))
-         (call $copy (local.get $fd) (local.get $fd))
+         (loop $more
+           (i32.store (i32.const 0) (i32.const 65536))
+           (i32.store (i32.const 4) (i32.const 65536))
+           (if (i32.eqz (call $fd_read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
+             (then (if (i32.load (i32.const 8))
+               (then
+                 (i32.store (i32.const 4) (i32.load (i32.const 8)))
+                 (br_if $more (i32.eqz (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))))))))
          (call $check (call $fd_close (local.get $fd)))
          (br $next))"""
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from donjon.config.models import Config, Connect, Dir, File, Listen
-    from donjon.identity import Identity
+    from donjon.identity import Apart, Identity
     from donjon.log import Logger
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
@@ -24,6 +24,7 @@ __all__ = ["CONNECT_SECONDS", "Opener"]
 
 CONNECT_SECONDS = 10.0
 """How long reaching one address of a peer may take, and then the TLS handshake with it."""
+EVERYWHERE = ("::", "0.0.0.0", "")  # noqa: S104 - these are no names for a certificate
 BACKLOG = 1024
 """Connections that the kernel keeps for a listener; it cuts this to its own limit."""
 
@@ -40,6 +41,7 @@ class Opener:
         self._on_listen = on_listen
         self._budget = Budget(config.limits.connections)
         self._identity: Identity | None = None
+        self._making = self._begin_identity()
         self._server: ssl.SSLContext | None = None
         self._client: ssl.SSLContext | None = None
         _raise_descriptor_limit(config.limits.descriptors)
@@ -86,12 +88,20 @@ class Opener:
             self._server = server_context(self._own_identity())
         return self._server
 
+    def _begin_identity(self) -> Apart | None:
+        """Have the key and certificate made, if any socket needs them, while the sockets are opened here."""
+        sockets = [file for file in self._config.files if file.kind in ("listen", "connect")]
+        if not any(file.prot == "tls" for file in sockets):
+            return None
+        from donjon.identity import Apart, self_signed
+
+        names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
+        return Apart(lambda: self_signed(names))
+
     def _own_identity(self) -> Identity:
         if self._identity is None:
-            from donjon.identity import self_signed
-
-            names = {file.addr for file in self._config.files if file.kind == "listen"} - {"::", "0.0.0.0", ""}  # noqa: S104 - left out
-            self._identity = self_signed(sorted(names))
+            assert self._making is not None  # noqa: S101 - a TLS socket asks, so there is one
+            self._identity = self._making.result()
         return self._identity
 
     # ---- connect

@@ -14,7 +14,7 @@ import time
 from collections import deque
 
 from donjon.log import DEBUG, QUIET
-from donjon.tls.pipe import FEED, TlsError, TlsPipe, Truncated
+from donjon.tls.pipe import FEED, RECORD, TlsError, TlsPipe, Truncated
 from donjon.wasm.wasi.descriptors.base import EVENT_HANGUP, Descriptor
 from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags, set_nodelay
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
@@ -162,6 +162,13 @@ class TlsStream(Descriptor):
     # ---- writing
 
     def writev(self, buffers: Buffers) -> int:
+        if len(buffers) == 1 and not (self._out or self._mute) and len(buffers[0]) <= RECORD:
+            try:
+                if not self._push(self._pipe.seal(buffers[0])):
+                    self._room()
+            except TlsError as error:
+                raise _as_errno(error) from None
+            return len(buffers[0])
         if self._mute:
             raise WasiError(Errno.PIPE, "closed for writing")
         if self._out and not self._room():
@@ -199,20 +206,22 @@ class TlsStream(Descriptor):
             self._reactor.wait(self.host, POLLOUT)
         return True
 
-    def _push(self, data: bytes) -> None:
-        """Send, and keep what the kernel does not take."""
+    def _push(self, data: bytes) -> bool:
+        """Send, and keep what the kernel does not take; says whether it took everything."""
         if self._out:
             self._out += data
-            return
+            return False
         try:
             count = os.write(self.host, data)
         except BlockingIOError:
             count = 0
-        if count < len(data):
-            self._out = data[count:]
-            if self._flusher < 0:  # the guest may never write again: the reactor sees to the rest
-                self._flusher = os.dup(self.host)
-                self._reactor.add(self._flusher, POLLOUT, self._on_room, float("inf"))
+        if count == len(data):
+            return True
+        self._out = data[count:]
+        if self._flusher < 0:  # the guest may never write again: the reactor sees to the rest
+            self._flusher = os.dup(self.host)
+            self._reactor.add(self._flusher, POLLOUT, self._on_room, float("inf"))
+        return False
 
     def _flush(self) -> bool:
         """Send what was kept; True: all of it."""
@@ -313,8 +322,7 @@ class TlsStream(Descriptor):
         return self._readable(events)
 
     def _readable(self, events: int) -> Event:
-        hangup = events & select.POLLHUP or self._pipe.eof
-        return (Errno.SUCCESS, max(1, self._pipe.buffered), EVENT_HANGUP if hangup else 0)
+        return (Errno.SUCCESS, 1, EVENT_HANGUP if events & select.POLLHUP else 0)
 
 
 class TlsListener(Descriptor):
@@ -376,8 +384,11 @@ class TlsListener(Descriptor):
             except BlockingIOError:
                 return
             if not self._budget.take():
-                connection.close()
-                continue
+                if not self._under_way:
+                    connection.close()
+                    continue
+                next(iter(self._under_way)).give_up("limits.connections is reached")  # it may be a silent peer
+                self._budget.take()
             if len(self._under_way) >= MOST_HANDSHAKES:
                 next(iter(self._under_way)).give_up("there are too many handshakes under way")
             self._under_way[_Handshake(self, connection, address)] = None

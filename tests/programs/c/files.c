@@ -48,7 +48,7 @@ static void list(const char *path) {
     qsort(names, count, sizeof *names, by_name);
     printf("list %s:", path);
     if (count > 10)
-        printf(" %zu entries from %s to %s", count, names[0], names[count - 1]);
+        printf(" %zu entries from %.5s to %.5s", count, names[0], names[count - 1]);
     for (size_t i = 0; i < count; i++) {
         if (count <= 10)
             printf(" %s", names[i]);

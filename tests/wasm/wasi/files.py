@@ -22,7 +22,7 @@ OTHERS = ALL & ~READ & ~WRITE
 """All rights but the two that say how a file is opened; those that make no sense are dropped by the call."""
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - it is what a test asks for as often as not
     """A call gave an errno, whose name is `errno`."""
 
     def __init__(self, errno: str) -> None:

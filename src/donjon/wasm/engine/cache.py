@@ -115,18 +115,18 @@ class Cache:
             os.utime(file)
         return handle.value
 
-    def put(self, entry: str, handle: int) -> None:
-        """Write an entry for a module that was compiled."""
+    def put(self, entry: str, handle: int) -> bool:
+        """Write an entry for a module that was compiled; says whether it is there now."""
         vector = Vec()
         error = api.wasmtime_module_serialize(handle, ctypes.byref(vector))
         if error:
             api.wasmtime_error_delete(error)
-            return
+            return False
         body = memoryview((ctypes.c_char * vector.size).from_address(vector.data)).cast("B")
         draft = f"{self._path(entry)}.{os.getpid()}.new"
         try:
             if vector.size > self.limit:
-                return
+                return False
             file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 with open(file, "wb", buffering=0, closefd=True) as out:
@@ -139,8 +139,10 @@ class Cache:
                 os.unlink(draft)
                 raise
             self._thin_out()
+            return True
         except OSError as error:
             self._note(f"entry {entry} not written: {error}")
+            return False
         finally:
             body.release()
             api.wasm_byte_vec_delete(ctypes.byref(vector))

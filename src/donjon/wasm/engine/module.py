@@ -136,9 +136,20 @@ def load(data: bytes, cache: Cache | None = None, name: str = "module") -> Modul
     if error:
         raise ParseError(f"{name} is not a valid module: {_reason(error)}", hint=HINT)
     assert compiled.value is not None  # noqa: S101 - the API gives an error or a module
-    if cache is not None and entry is not None:
-        cache.put(entry, compiled.value)
+    if cache is not None and entry is not None and cache.put(entry, compiled.value):
+        handle = cache.get(entry)
+        if handle is not None:
+            api.wasmtime_module_delete(compiled.value)
+            _give_back_memory()
+            return Module(handle, cached=False)
     return Module(compiled.value, cached=False)
+
+
+def _give_back_memory() -> None:
+    """Return to the system what the compiler used, many times a module's size; glibc would keep it."""
+    trim = getattr(ctypes.PyDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _from_text(data: bytes, name: str) -> bytes:

@@ -129,6 +129,7 @@ class Reactor:
             return
         poller = select.poll()
         try:
+            self.poll(poller, max(0.0, seconds))  # no time at all is still a look at the background
             while (left := end - time.monotonic()) > 0:
                 self.poll(poller, left)
         finally:

@@ -30,6 +30,9 @@ MOST = 16384
 """Subscriptions in one call; a guest has at most half as many descriptors."""
 
 
+_NONE: set[int] = set()
+
+
 class Plan:
     """What a list of subscriptions comes to.
 
@@ -107,11 +110,11 @@ class Plan:
     def wait(self, reactor: Reactor) -> bytes:
         """Wait until something is true; what is, in no particular order, as at least one event's bytes."""
         poller = self.poller
-        rings = self._rings()
+        rings = self._rings() if self.clocks else []
         due = min(rings, default=None)
         while True:
             events = list(self.failed)
-            seen = self._ask(reactor, events)
+            seen = self._ask(reactor, events) if self.asked or reactor.eager else _NONE
             left = None if due is None else max(0, due - time.monotonic_ns()) / 1e9
             if poller is not None:
                 for host, bits in reactor.poll(poller, 0.0 if events else left):

@@ -1,0 +1,22 @@
+create table places (id integer primary key, name text not null unique, height real);
+create index by_height on places (height);
+begin;
+insert into places (name, height) values ('Snowdon', 1085), ('Ben Nevis', 1344.5), ('Scafell Pike', 978), ('Zugspitze', null);
+commit;
+select name, height from places where height > 1000 order by height desc;
+begin;
+delete from places;
+rollback;
+select count(*), sum(height), group_concat(substr(name, 1, 3), '-') from (select * from places order by id);
+with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 20000)
+  insert into places (name, height) select printf('hill %05d', n), n % 977 from numbers;
+select count(*), max(name), round(avg(height), 3) from places where id > 4;
+explain query plan select * from places where height = 5;
+update places set height = height + 1 where id % 2 = 0;
+select total(height) from places;
+delete from places where id > 100;
+vacuum;
+pragma integrity_check;
+pragma page_count;
+select json_extract('{"a": [1, 2, {"b": "deep"}]}', '$.a[2].b'), upper('grün'), typeof(x'00ff'), 7 / 2, 7 / 2.0;
+insert into places (name) values ('Snowdon');
