@@ -204,7 +204,8 @@ def test_a_keep_that_says_it_ended_and_does_not_is_killed(
 
 
 def test_a_keep_that_ignores_every_signal_it_can_is_killed_at_the_end_of_the_block() -> None:
-    with hostile("import _signal\nfor n in (2, 15, 29): _signal.signal(n, _signal.SIG_IGN)\nsay(b'log\\0005\\0x\\0y\\n')"):
+    deaf = "import _signal\nfor number in (2, 15, 29): _signal.signal(number, _signal.SIG_IGN)\nsay(b'pid\\n')"
+    with hostile(deaf):
         time.sleep(0.2)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from donjon import Config, Keep, Result, WarmParent, run
-from donjon.config import Connect, Dir, File, Limits, Listen, Null, Stderr, Stdin, Stdout
+from donjon.config import Connect, File, Limits, Listen, Null, Stderr, Stdin, Stdout
 from donjon.errors import DonjonError, ParseError, PlatformError, TrapError, UsageError, VerifyError
 from donjon.log import Logger
 from tests.keep import guests

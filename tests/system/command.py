@@ -153,5 +153,3 @@ def listens(name: str, prot: str = "tcp", addr: str = "127.0.0.1", port: int = 0
 
 def connects(port: int, prot: str = "tcp", host: str = "127.0.0.1", name: str = "stream") -> str:
     return f'kind = "connect"\nname = "{name}"\nprot = "{prot}"\nhost = "{host}"\nport = {port}'
-
-

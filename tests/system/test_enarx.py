@@ -55,7 +55,9 @@ def test_e_wasm_02_the_arguments_are_counted(tmp_path: Path) -> None:
         tmp_path,
         b"""(module (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
         (memory (export "memory") 1)
-        (func (export "_start") (result i32) (drop (call $sizes (i32.const 0) (i32.const 4))) (i32.load (i32.const 0))))""",
+        (func (export "_start") (result i32)
+          (drop (call $sizes (i32.const 0) (i32.const 4)))
+          (i32.load (i32.const 0))))""",
     )
     assert donjon_run("run", module).returncode == 0
 
@@ -78,8 +80,9 @@ def test_e_wasm_05_two_mebibytes_are_echoed(tmp_path: Path) -> None:
 
 
 def test_e_wasm_06_sixteen_megabytes_at_once(tmp_path: Path) -> None:
-    module = b'(module (memory (export "memory") 1) (func (export "_start") (if (i32.lt_s (memory.grow (i32.const 245)) \
-        (i32.const 0)) (then unreachable)) (i32.store8 (i32.const 16000000) (i32.const 1))))'
+    module = b"""(module (memory (export "memory") 1) (func (export "_start")
+        (if (i32.lt_s (memory.grow (i32.const 245)) (i32.const 0)) (then unreachable))
+        (i32.store8 (i32.const 16000000) (i32.const 1))))"""
     assert donjon_run("run", file(tmp_path, module)).returncode == 0
 
 

@@ -156,7 +156,8 @@ def test_the_log_can_go_to_stdout(tmp_path: Path) -> None:
 
 
 def test_the_log_filter_takes_levels_and_targets(tmp_path: Path) -> None:
-    toml, module = config(tmp_path, listens("in")), file(tmp_path, guests.guest("(drop (call $fd_close (i32.const 99)))"))
+    toml = config(tmp_path, listens("in"))
+    module = file(tmp_path, guests.guest("(drop (call $fd_close (i32.const 99)))"))
     for levels, wanted in (("off", b""), ("warn", b""), ("donjon.wasi=trace,error", b"donjon: trace: [donjon.wasi] ")):
         done = donjon_run("run", module, "--wasmcfgfile", toml, "--log-filter", levels)
         assert done.returncode == 0
@@ -195,15 +196,16 @@ def test_closed_standard_streams_are_empty_ones(tmp_path: Path) -> None:
 def test_a_listener_never_takes_the_number_of_a_closed_standard_stream(tmp_path: Path) -> None:
     """Else what the guest or we write to stderr would go to a peer, or fail in strange ways."""
     toml = config(tmp_path, listens("in"), *(f'kind = "{kind}"' for kind in ("stdin", "stdout", "stderr")), stdio=False)
-    guest = guests.guest("(call $write (i32.const 3) (i32.const 2048) (i32.const 4)) (call $copy (i32.const 1) (i32.const 2))")
+    guest = guests.guest(
+        "(call $write (i32.const 3) (i32.const 2048) (i32.const 4)) (call $copy (i32.const 1) (i32.const 2))"
+    )
     done = shell('"$@" <&- >&- 2>&-', "run", file(tmp_path, guest), "--wasmcfgfile", toml)
     assert done.returncode == 0
 
 
 def test_a_reader_that_goes_away_is_an_error_of_the_guests(tmp_path: Path) -> None:
-    done = shell('{ "$@"; echo $? >&2; } | head -c 1', "run", file(tmp_path, guests.guest(
-        "(loop (call $write (i32.const 1) (i32.const 2048) (i32.const 2048)) (br 0))"
-    )))  # fmt: skip
+    guest = guests.guest("(loop (call $write (i32.const 1) (i32.const 2048) (i32.const 2048)) (br 0))")
+    done = shell('{ "$@"; echo $? >&2; } | head -c 1', "run", file(tmp_path, guest))
     assert done.stderr == b"164\n"  # 100 + EPIPE
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography import x509
@@ -382,7 +383,7 @@ class Half:
         self.socket = socket.create_connection(address, 20)
         self._pipe = TlsPipe(unchecked(), server_side=False, server_hostname="localhost")
 
-    def __enter__(self) -> Half:
+    def __enter__(self) -> Self:
         while not self._pipe.handshake():
             self.socket.sendall(self._pipe.take())
             self._pipe.feed(self.socket.recv(65536))

@@ -85,9 +85,7 @@ class Authority:
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if ca:
             usage = dict.fromkeys(
@@ -108,8 +106,14 @@ def general(name: str) -> x509.GeneralName:
 
 
 @contextmanager
-def peer(serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server of one connection in a thread, with TLS or without; gives its port. What `serve` raises is raised."""
+def peer(
+    serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None, refused: bool = False
+) -> Iterator[int]:
+    """A server of one connection in a thread, with TLS or without; gives its port. What `serve` raises is raised.
+
+    Args:
+        refused: the handshake must fail.
+    """
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -133,10 +137,10 @@ def peer(serve: Callable[[socket.socket], None], context: ssl.SSLContext | None 
             yield listener.getsockname()[1]
         finally:
             thread.join()
-    if failed and not isinstance(failed[0], (ssl.SSLError, ConnectionError)):
+    if refused:
+        assert isinstance(failed[0], (ssl.SSLError, ConnectionError)), failed
+    elif failed:
         raise failed[0]
-    if failed:
-        raise AssertionError(f"the peer's end: {failed[0]!r}") from failed[0]
 
 
 def three_lines(stream: socket.socket) -> None:

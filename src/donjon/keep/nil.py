@@ -10,8 +10,8 @@ import os
 
 from donjon.errors import BugError, DonjonError, ParseError, UsageError
 from donjon.log import QUIET
-from donjon.wasm.engine import HostFunction, Instance, load, read
-from donjon.wasm.wasi.p1 import MODULE, bind, lookup
+from donjon.wasm.engine import HostFunction, Instance, _capi, load, read
+from donjon.wasm.wasi.p1 import MODULE, bind, lookup, traced
 from donjon.wasm.wasi.p1.guest import Exit, Guest
 from donjon.wasm.wasi.reactor import Reactor
 
@@ -61,11 +61,20 @@ def occupy_standard_streams() -> None:
 
 def warm_up(module: Module) -> None:
     """Load what running the module will need, so that forks of this process find it loaded."""
+    import gc
+
+    guest = Guest()
     for space, name, _ in module.imports():
-        if space == MODULE:
-            lookup(name)
+        function = lookup(name) if space == MODULE else None
+        if function is not None:
+            _capi.Callback(bind(function, guest))  # the first callback of a process has libffi look for memory for them
+    _capi.api.bind_all()
     for part in ("config.models", "keep.channel", "log", "wasm.wasi.descriptors.stdio", "wasm.engine.cache"):
         __import__(f"donjon.{part}")
+    import fcntl  # noqa: F401 - which the channel needs
+
+    gc.collect()
+    gc.freeze()  # or the first collection in a fork would touch, and so copy, every page of these
 
 
 def run(
@@ -137,7 +146,10 @@ def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None,
 def _link(guest: Guest, module: Module, memory: int | None) -> Instance:
     def resolve(space: str, name: str) -> HostFunction | None:
         function = lookup(name) if space == MODULE else None
-        return None if function is None else HostFunction(function.params, function.results, bind(function, guest))
+        if function is None:
+            return None
+        call = bind(function, guest)
+        return HostFunction(function.params, function.results, traced(function, call, guest) if guest.tracing else call)
 
     try:
         return Instance(module, resolve, memory)

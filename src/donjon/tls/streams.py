@@ -14,7 +14,7 @@ import time
 from collections import deque
 
 from donjon.log import DEBUG, QUIET
-from donjon.tls.pipe import FEED, RECORD, TlsError, TlsPipe, Truncated
+from donjon.tls.pipe import BULK, FEED, RECORD, TlsError, TlsPipe, Truncated
 from donjon.wasm.wasi.descriptors.base import EVENT_HANGUP, Descriptor
 from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags, set_nodelay
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
@@ -58,7 +58,7 @@ class TlsStream(Descriptor):
         budget: where the connection was counted already; closing gives it back.
     """
 
-    __slots__ = ("_budget", "_deaf", "_failed", "_flusher", "_mute", "_out", "_pipe", "_reactor", "_socket")
+    __slots__ = ("_budget", "_deaf", "_failed", "_flusher", "_more", "_mute", "_out", "_pipe", "_reactor", "_socket")
     buffers = True
 
     def __init__(self, connection: socket.socket, pipe: TlsPipe, reactor: Reactor, budget: Budget) -> None:
@@ -67,6 +67,7 @@ class TlsStream(Descriptor):
         self._pipe = pipe
         self._reactor = reactor
         self._budget = budget
+        self._more = False  # the last read from the socket was as large as it could be, so that more is probably there
         self._out = b""  # ciphertext that the kernel has not taken yet
         self._flusher = -1  # a second descriptor of the socket, on which the reactor waits for room for _out
         self._failed: OSError | None = None  # what the socket said, for when everything that came before is read
@@ -83,11 +84,26 @@ class TlsStream(Descriptor):
         try:
             while (count := self._pipe.read_into(first)) < 0:
                 self._fill_or_wait()
+            if self._more and BULK < count < len(first):
+                count = self._read_on(first, count)
             if count == len(first) and len(buffers) > 1:
                 count += self._read_more(buffers)
             self._mark()
         except TlsError as error:
+            self._reactor.eager.add(self)  # which it stays, for a poller too
             raise _as_errno(error) from None
+        return count
+
+    def _read_on(self, buffer: memoryview, count: int) -> int:
+        """A large message fills a large buffer at once, although a record holds only 16 KiB of it."""
+        try:
+            while self._more and count < len(buffer) and self._fill():
+                more = self._pipe.read_into(buffer[count:])
+                if more <= 0:
+                    break
+                count += more
+        except (OSError, TlsError):
+            self._reactor.eager.add(self)  # what was read comes first; the next read meets this again
         return count
 
     def _mark(self) -> None:
@@ -118,7 +134,9 @@ class TlsStream(Descriptor):
             try:
                 while (count := self._pipe.peek_into(buffers[0])) < 0:
                     self._fill_or_wait()
+                self._mark()
             except TlsError as error:
+                self._reactor.eager.add(self)
                 raise _as_errno(error) from None
             return count
         total = 0
@@ -153,6 +171,7 @@ class TlsStream(Descriptor):
             if self._pipe.backlog:  # an answer of TLS itself, such as to a key update
                 self._push(self._pipe.take())
             return False
+        self._more = count == FEED
         if count:
             self._pipe.feed(_arrived[:count])
         else:

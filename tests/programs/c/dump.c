@@ -1,5 +1,6 @@
-/* Prints its arguments and its environment, in their order, one in a line. */
+/* Prints its arguments and its environment, in their order, one in a line; FD_COUNT and FD_NAMES are left out. */
 #include <stdio.h>
+#include <string.h>
 
 extern char **environ;
 
@@ -7,6 +8,7 @@ int main(int argc, char *argv[]) {
     for (int i = 0; i < argc; i++)
         printf("argv[%d]=%s\n", i, argv[i]);
     for (char **variable = environ; *variable != NULL; variable++)
-        printf("%s\n", *variable);
+        if (strncmp(*variable, "FD_", 3) != 0)
+            printf("%s\n", *variable);
     return 0;
 }

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from donjon.wasm.wasi.descriptors.stdio import Null
 from donjon.wasm.wasi.descriptors.walk import MOST_LINKS, Walk
 from donjon.wasm.wasi.p1.errno import BY_HOST, WasiError
 from donjon.wasm.wasi.p1.rights import ALL, DIRECTORY, FILE, Rights
@@ -428,12 +429,15 @@ PLACES = {
     "folder/up": ".",
     "folder/up/": ".",
     "folder/up/.": ".",
+    "folder/deep/back": "folder",
+    "folder/deep/back/": "folder",
 }
 
 
 @pytest.mark.parametrize("path", PLACES)
 def test_finds_the_way_to_a_directory(world: World, path: str) -> None:
     world.link("folder/up", "..")
+    world.link("folder/deep/back", "..")
     expected = (world.inside / PLACES[path]).stat().st_ino
     assert world.files.stat(world.top, path)["ino"] == expected
     fd = world.open(path, oflags=O_DIRECTORY)
@@ -922,6 +926,23 @@ def test_only_a_directory_has_paths_below_it(world: World) -> None:
             ("path_unlink_file", "x"),
         ):
             assert world.errno(str(name), fd, *values) in ("notdir", "notcapable")
+
+
+def test_a_descriptor_of_another_kind_is_no_directory_whatever_rights_it_has(world: World) -> None:
+    null = Null()
+    null.rights = ALL
+    fd = world.lab.add(null)
+    assert world.errno("path_create_directory", fd, "x") == "notdir"
+    assert world.errno("path_rename", world.top, "file", fd, "x") == "notdir"
+
+
+def test_what_was_opened_is_closed_if_it_cannot_be_handed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> os.stat_result:
+        raise OSError(errno.EIO, "of the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        assert world.open_errno("file") == "io"
 
 
 def test_a_bad_pointer_has_no_effect(world: World) -> None:

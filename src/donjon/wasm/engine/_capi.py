@@ -127,6 +127,11 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, parameters
 class _Api:
     """`api.name(...)` calls the C function `name`; the prototype is bound at the first use and stays."""
 
+    def bind_all(self) -> None:
+        """Bind every prototype now, for a process that is forked later."""
+        for name in PROTOTYPES:
+            getattr(self, name)
+
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
@@ -137,6 +142,8 @@ class _Api:
             if name == "_library":
                 self._library = library = _load()
                 return library
+            if name not in PROTOTYPES:
+                raise AttributeError(name)
             function = self._library[name]
             function.restype, *function.argtypes = PROTOTYPES[name]
             setattr(self, name, function)

@@ -3,9 +3,9 @@
 `lookup` finds a function and imports its family when a module asks for it, so a start pays for what the guest uses.
 """
 
-from donjon.wasm.wasi.p1.trampoline import FUNCTIONS, Function, bind
+from donjon.wasm.wasi.p1.trampoline import FUNCTIONS, Function, bind, traced
 
-__all__ = ["FAMILIES", "MODULE", "Function", "bind", "lookup"]
+__all__ = ["FAMILIES", "MODULE", "Function", "bind", "lookup", "traced"]
 
 MODULE = "wasi_snapshot_preview1"
 FAMILIES = ("args", "clock", "environ", "fd", "path", "poll", "proc", "random", "sched", "sock")

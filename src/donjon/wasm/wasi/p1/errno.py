@@ -2,7 +2,7 @@
 
 import errno as host
 
-__all__ = ["BY_HOST", "Errno", "WasiError", "from_os_error"]
+__all__ = ["BY_HOST", "Errno", "WasiError", "from_os_error", "name_of"]
 
 
 # fmt: off
@@ -30,6 +30,9 @@ class WasiError(Exception):
         self.errno = errno
         self.message = message
 
+    def __str__(self) -> str:
+        return self.message
+
 
 def _table() -> dict[int, int]:
     spelled = {"OPNOTSUPP": Errno.NOTSUP, "WOULDBLOCK": Errno.AGAIN, "2BIG": Errno.TOOBIG, "SHUTDOWN": Errno.PIPE}
@@ -39,6 +42,11 @@ def _table() -> dict[int, int]:
 
 BY_HOST = _table()
 """Host errno -> preview 1 errno, for the names both have."""
+
+
+def name_of(number: int) -> str:
+    """An errno as the specification spells it, in lower case."""
+    return next((name.lower() for name, value in vars(Errno).items() if value == number), str(number))
 
 
 def from_os_error(error: OSError) -> int:

@@ -38,6 +38,7 @@ class Guest:
     Attributes:
         fds: number -> descriptor, the open ones.
         generation: grows whenever a number may stand for another descriptor than before.
+        tracing: every call is to be logged.
         plan: how poll_oneoff waited the last time.
         pending: what ended the guest from inside a call: Exit, TrapError, or a bug of ours.
     """
@@ -62,7 +63,7 @@ class Guest:
         self.plan: Plan | None = None
         self.views = Views()
         self.new_view = self.views.new
-        self._tracing = log.enabled(TRACE, "donjon.wasi")
+        self.tracing = log.enabled(TRACE, "donjon.wasi")
         self._lowest = 0  # no number below is free
 
     def add(self, descriptor: Descriptor) -> int:
@@ -107,8 +108,8 @@ class Guest:
         return new_trap(b"exit" if isinstance(error, Exit) else b"host error")
 
     def log_error(self, name: str, error: Exception) -> None:
-        """Note a call that failed; what is seen depends on the log filter."""
-        if self._tracing:
+        """Note why a call failed; what is seen depends on the log filter."""
+        if self.tracing:
             self.log.trace(f"{name}: {error}", "donjon.wasi")
 
 

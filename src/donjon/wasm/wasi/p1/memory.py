@@ -106,7 +106,7 @@ class Memory:
             if length:  # an empty buffer may point anywhere
                 part = self.span(start, length, caller)
                 found.append(part)
-        return found
+        return found or [self.u8[:0]]  # readv and writev of some systems refuse an empty list
 
     def text(self, start: int, length: int, caller: int = 0) -> str:
         """A string of the guest.   [WASI-P1 string: UTF-8, not terminated]

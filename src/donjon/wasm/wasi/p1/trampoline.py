@@ -19,7 +19,7 @@ from __future__ import annotations
 import ctypes
 
 from donjon.wasm.engine import _capi
-from donjon.wasm.wasi.p1.errno import Errno
+from donjon.wasm.wasi.p1.errno import Errno, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Body = Callable[..., Any]
 
-__all__ = ["FUNCTIONS", "Function", "bind", "generate", "wasi"]
+__all__ = ["FUNCTIONS", "Function", "bind", "generate", "traced", "wasi"]
 
 VALUE = 16  # bytes of a wasmtime_val_raw_t
 MOST_VALUES = 10  # more than any function has parameters (path_open: 9)
@@ -95,6 +95,23 @@ def bind(function: Function, guest: Guest) -> Body:
     make = getattr(_trampolines, function.name)
     made: Body = make(guest, function.body, guest.fds, guest.memory, guest.views, guest.new_view, guest.log_error)
     return made
+
+
+def traced(function: Function, call: Body, guest: Guest) -> Body:
+    """Make a callback that also logs each call, as strace does for a native program: name(arguments) = errno."""
+
+    def trampoline(env: int, caller: int, address: int) -> int:
+        view = guest.views.get(address) or guest.new_view(address)
+        given = [
+            f"{view[4 * i] | view[4 * i + 1] << 32 if letter == 'I' else view[4 * i]:#x}"
+            for i, letter in enumerate(function.params)
+        ]
+        trap: int = call(env, caller, address)
+        came = "ends the guest" if trap else name_of(guest.views[address][0])
+        guest.log.trace(f"{function.name}({', '.join(given)}) = {came}", "donjon.wasi")
+        return trap
+
+    return trampoline
 
 
 def source(function: Function) -> str:

@@ -1,0 +1,71 @@
+"""Reaching peers that do not answer; what listeners and directories do is in tests/system and tests/wasm."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from donjon.config import Config, Connect
+from donjon.errors import PlatformError
+from donjon.keep import files
+from donjon.keep.files import Opener
+from donjon.log import QUIET
+from donjon.wasm.wasi.reactor import Reactor
+
+
+def reach(entry: Connect) -> None:
+    Opener(Config(files=[entry]), Reactor(), QUIET, None).open(entry)
+
+
+def test_a_peer_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        port = silent.getsockname()[1]
+        with pytest.raises(PlatformError) as caught:
+            reach(Connect(host="127.0.0.1", port=port))
+    assert caught.value.message == f'cannot connect to 127.0.0.1:{port} for "127.0.0.1": no TLS handshake within 0.2 s'
+    assert time.monotonic() - begun < 5
+
+
+def test_a_peer_that_drips_its_handshake_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+
+        def drip() -> None:
+            connection, _ = dripping.accept()
+            with connection:
+                connection.sendall(bytes.fromhex("16 03 03 40 00"))  # a record of 16 KiB, of which little comes
+                try:
+                    while True:
+                        connection.sendall(b"\0")
+                        time.sleep(0.02)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(PlatformError, match=r"no TLS handshake within 0\.3 s"):
+            reach(Connect(host="127.0.0.1", port=dripping.getsockname()[1]))
+        thread.join()
+
+
+def test_a_peer_that_does_not_even_accept_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = []
+        for _ in range(8):  # until the kernel's queue is full and takes no more
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(address)
+            waiting.append(client)
+        try:
+            with pytest.raises(PlatformError, match="timed out"):
+                reach(Connect(host="127.0.0.1", prot="tcp", port=address[1]))
+        finally:
+            for client in waiting:
+                client.close()
