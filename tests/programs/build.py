@@ -306,8 +306,24 @@ PROGRAMS: dict[str, Program] = {
     **{
         name: c(f"c/{name}.c")
         for name in (
-            "cat", "clocks", "connect", "descriptors", "drive", "dump", "exhaust", "exit", "files", "grow", "listen",
-            "memspike", "polling", "recurse", "sleep", "spin", "stress", "trap",
+            "cat",
+            "clocks",
+            "connect",
+            "descriptors",
+            "drive",
+            "dump",
+            "exhaust",
+            "exit",
+            "files",
+            "grow",
+            "listen",
+            "memspike",
+            "polling",
+            "recurse",
+            "sleep",
+            "spin",
+            "stress",
+            "trap",
         )  # fmt: skip
     },
     "setjmp": c("c/setjmp.c", *SETJMP),

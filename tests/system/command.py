@@ -45,7 +45,7 @@ def donjon_run(
     **more: object,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command to its end."""
-    return subprocess.run(
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
         [*command(), *map(str, words)],
         input=stdin,
         capture_output=True,
@@ -55,6 +55,7 @@ def donjon_run(
         check=False,
         **more,  # type: ignore[call-overload]
     )
+    return done
 
 
 class Running:

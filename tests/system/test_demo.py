@@ -9,32 +9,20 @@ import sys
 from tests.system.command import ROOT, environment
 
 DEMO = ROOT / "examples" / "demo.py"
-
-
-def demo(env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(DEMO)],
-        env=environment(env),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=100,
-        check=False,
-    )
+SAID = {"Alice": "hello, is this thing on?", "Bob": "seven times seven is 49", "Chloé": "どんじょん"}
 
 
 def test_the_demo_shows_who_says_what_and_stops_what_it_started() -> None:
-    done = demo()
+    done = subprocess.run(
+        [sys.executable, str(DEMO)], env=environment(), capture_output=True, encoding="utf-8", timeout=100, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     text = done.stdout
     assert text.startswith("A TLS echo server in a Keep\n")
     assert "no line of TLS\ncode" in text or "no line of TLS code" in text
     assert re.search(r"  Keep     started as process \d+, listens on 127\.0\.0\.1 port \d+\n", text)
     assert re.search(r"  Keep     shows a certificate that it made for itself, SHA-256 [0-9a-f]{16}…\n", text)
-    for name, words in (
-        ("Alice", "hello, is this thing on?"),
-        ("Bob", "seven times seven is 49"),
-        ("Chloé", "どんじょん"),
-    ):
+    for name, words in SAID.items():
         assert re.search(rf"  {name:8} connected with TLSv1\.3 \(TLS_\w+\), certificate verified\n", text)
         assert text.index(f"  {name:8} says   {words}\n") < text.index(f"  {name:8} hears  {words}\n")
     assert text.index("Chloé    says") < text.index("Alice    hears")  # they are connected at the same time

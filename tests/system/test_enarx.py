@@ -102,7 +102,7 @@ def test_e_wasm_07_memory_under_stress(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("package", [False, True], ids=["E-WASM-08 and 09 alone", "E-WASM-10 with Enarx.toml"])
 def test_e_wasm_08_to_10_zerooneone(package: bool, tmp_path: Path) -> None:
-    more = ["--wasmcfgfile", config(tmp_path)] if package else []
+    more = ["--wasmcfgfile", str(config(tmp_path))] if package else []
     done = donjon_run("run", file(tmp_path, ROT13), *more, stdin=MORNING)
     assert (done.returncode, done.stdout, done.stderr) == (0, ZBEAVAT, b"")
 

@@ -20,10 +20,13 @@ def test_a_program_does_what_it_is_for(case: Case, tmp_path: Path) -> None:
     entries = []
     if case.files is not None:
         folder = tmp_path / "data"
+        folder.mkdir()
         for name, content in case.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        folder.mkdir(exist_ok=True)
+            if name.endswith("/"):
+                (folder / name).mkdir(parents=True)
+            else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
         entries = [f'kind = "dir"\nhost = "data"\nguest = "{GUEST_DIRECTORY}"\nmode = "rw"']
     variables = "".join(f'"{name}" = "{value}"\n' for name, value in case.env.items())
     toml = config(tmp_path, *entries, before=f"[env]\n{variables}" if variables else "")
@@ -34,7 +37,7 @@ def test_a_program_does_what_it_is_for(case: Case, tmp_path: Path) -> None:
     else:
         assert done.returncode == 134, said
         assert done.stdout == case.stdout
-        assert f"donjon: error: the guest trapped: {case.trap}" in said.replace("the guest trapped: wasm trap: ", "")
+        assert case.trap in said.splitlines()[0]
         at = -1
         for function in case.functions:
             at = said.index(f"  at {function}", at + 1)

@@ -356,16 +356,18 @@ def _send_in_pieces(client: socket.socket, data: bytes, chance: random.Random) -
 def _echo_by_turns(client: ssl.SSLSocket, data: bytes, chance: random.Random) -> bytes:
     """Send whenever there is room, receive whenever there is something."""
     client.setblocking(False)
-    got = bytearray()
+    got, piece = bytearray(), b""
     at, end = 0, time.monotonic() + 60
     while len(got) < len(data):
         assert time.monotonic() < end
         idle = True
+        piece = piece or data[at : at + chance.choice((1, 7, 1000, 16384, 100_000))]
         try:
-            at += client.send(data[at : at + chance.choice((1, 7, 1000, 16384, 100_000))]) if at < len(data) else 0
-            idle = at >= len(data)
+            if piece:
+                sent = client.send(piece)
+                at, piece, idle = at + sent, piece[sent:], False
         except ssl.SSLWantWriteError:
-            pass
+            pass  # OpenSSL wants to be asked again with the same piece
         try:
             got += client.recv(chance.choice((1000, 16384, 100_000)))
             idle = False

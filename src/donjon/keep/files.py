@@ -184,10 +184,10 @@ def _bind(file: Listen) -> socket.socket:
         return listener
     assert problem is not None  # noqa: S101 - getaddrinfo gives at least one address or raises
     hint = {
-        "Address already in use": f"stop what uses port {file.port}, or choose another `port` (0: any free one)",
-        "Permission denied": f"ports below 1024 need a privilege: choose another `port` than {file.port}",
-        "Cannot assign requested address": "`addr` must be an address of this machine",
-    }.get(problem.strerror or "")
+        errno.EADDRINUSE: f"stop what uses port {file.port}, or choose another `port` (0: any free one)",
+        errno.EACCES: f"ports below 1024 need a privilege: choose another `port` than {file.port}",
+        errno.EADDRNOTAVAIL: "`addr` must be an address of this machine",
+    }.get(problem.errno or 0)
     raise PlatformError(f'cannot listen on {where} for "{file.name}": {_words(problem)}', hint=hint) from problem
 
 

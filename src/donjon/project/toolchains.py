@@ -53,7 +53,7 @@ def zig_command() -> list[str]:
         return [sys.executable, "-m", "ziglang"]
     if found := shutil.which("zig"):
         return [found]
-    raise missing("Zig, which compiles C, C++ and Zig", "pip install ziglang")
+    raise missing("Zig (the compiler for C, C++ and Zig)", "pip install ziglang")
 
 
 def zig_environment(scratch: Path) -> dict[str, str]:
@@ -84,12 +84,16 @@ def cargo_command() -> tuple[list[str], dict[str, str]]:
     """The Rust in PATH when it has the standard library for WASI, else Debian's, which has that library's source."""
     rustc, cargo = shutil.which("rustc"), shutil.which("cargo")
     if rustc and cargo:
-        sysroot = subprocess.run([rustc, "--print", "sysroot"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        sysroot = subprocess.run(
+            [rustc, "--print", "sysroot"], capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
         if Path(os.fsdecode(sysroot.stdout.strip()), "lib/rustlib/wasm32-wasip1/lib").is_dir():
             return [cargo], dict(os.environ)
     if debian := debian_cargo():
         return debian
-    hint = "rustup target add wasm32-wasip1 (or, on Debian: apt install rustc-web cargo-web rust-web-src wasi-libc lld-19)"
+    hint = (
+        "rustup target add wasm32-wasip1 (or, on Debian: apt install rustc-web cargo-web rust-web-src wasi-libc lld-19)"
+    )
     if cargo:
         raise missing("the Rust target wasm32-wasip1", hint)
     raise missing("Rust", f"get it from https://rustup.rs, then {hint}")
@@ -193,7 +197,9 @@ def wat(project: Path, scratch: Path) -> Path:
     try:
         module.write_bytes(wasmtime.wat2wasm(source.read_bytes()))
     except wasmtime.WasmtimeError as error:
-        raise ParseError(f"{source}: {error}") from error
+        what, _, where = str(error).partition("\n")
+        position = where.partition("<anon>:")[2].partition("\n")[0]  # line:column
+        raise ParseError(f"{source}:{position}: {what}" if position else f"{source}: {what}") from error
     return module
 
 

@@ -102,8 +102,10 @@ class TlsStream(Descriptor):
                 if more <= 0:
                     break
                 count += more
-        except (OSError, TlsError):
-            self._reactor.eager.add(self)  # what was read comes first; the next read meets this again
+        except OSError as error:
+            self._fail(error)  # what was read comes first
+        except TlsError:
+            self._reactor.eager.add(self)  # the next read meets it again
         return count
 
     def _mark(self) -> None:

@@ -1,0 +1,3 @@
+;; expect: the guest trapped: unreachable
+;; frames: init
+(module (func $init unreachable) (start $init) (func (export "_start")))
