@@ -9,6 +9,7 @@ else 1, with a message that says what was different.
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 import ssl
 import sys
@@ -32,6 +33,8 @@ class DemoError(Exception):
 
 
 def main() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without these letters shows question marks
     try:
         show()
     except (DemoError, OSError, DonjonError) as error:

@@ -1,7 +1,7 @@
 """Any call of preview 1 with any arguments ends in an errno or in the guest's end, and changes only what it may.
 
-The calls are made in a process of their own, `calls.py`: a crash is then a failed test and not the end of all tests. The
-examples are the same each time; DONJON_FUZZ=n multiplies their number by n and makes them random.
+The calls are made in a process of their own, `calls.py`: a crash is then a failed test and not the end of all tests.
+The examples are the same each time; DONJON_FUZZ=n makes n times as many, and other ones each time.
 """
 
 from __future__ import annotations

@@ -467,7 +467,38 @@ def test_a_keep_that_logs_without_end_is_neither_held_up_nor_unstoppable() -> No
     assert any("messages dropped" in text for text in lines)
 
 
+def test_a_keep_that_has_logged_much_ends_while_its_owner_waits_for_its_output() -> None:
+    """The owner reads stdout to its end, and what was logged only afterwards: neither may wait for the other."""
+    calls = guests.guest(
+        "(local $n i32) (loop (drop (call $fd_close (i32.const 99)))"
+        " (br_if 0 (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000))))"
+    )
+    with Keep.start(calls, log_filter="trace") as keep:
+        assert keep.stdout is not None
+        assert keep.stdout.read() == b""
+        assert keep.wait(20) == 0
+
+
 # ---- warm parents
+
+
+def test_several_threads_can_start_keeps_from_one_warm_parent() -> None:
+    said: list[bytes] = []
+
+    def start(parent: WarmParent, name: str) -> None:
+        for _ in range(5):
+            with parent.start(args=[name * 10_000]) as keep:
+                assert keep.stdout is not None
+                said.append(keep.stdout.read())
+                keep.wait(20)
+
+    with WarmParent(guests.ARGUMENTS) as parent:
+        threads = [threading.Thread(target=start, args=(parent, name)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(said) == [b"main.wasm\0%b\0" % (name * 10_000) for name in (b"a", b"b", b"c", b"d") for _ in range(5)]
 
 
 def test_a_warm_parent_starts_keeps_that_differ() -> None:
@@ -477,6 +508,13 @@ def test_a_warm_parent_starts_keeps_that_differ() -> None:
                 assert keep.stdout is not None
                 assert keep.stdout.read() == f"main.wasm\0{name}\0".encode()
                 assert keep.wait(10) == 0
+
+
+def test_every_exit_code_comes_back() -> None:
+    with WarmParent(guests.EXITS_WITH_THE_LENGTH_OF_ITS_ARGUMENT) as parent:
+        for code in range(256):
+            with parent.start(args=["x" * code], stdout="null", stderr="null") as keep:
+                assert keep.wait(20) == code
 
 
 def test_keeps_of_a_warm_parent_have_listeners_of_their_own() -> None:

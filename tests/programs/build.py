@@ -43,7 +43,7 @@ CACHES = {
 }
 
 
-class Unavailable(Exception):
+class Unavailable(Exception):  # noqa: N818 - a state of the machine, and no error before somebody says so
     """This machine lacks what the program is made with; the text says what, and how to get it."""
 
 
@@ -87,8 +87,11 @@ def build(name: str) -> Path:
     return module
 
 
-def build_all(report: Callable[[str], object] = lambda line: None) -> dict[str, Path]:
-    """Make all programs, as many at a time as there are processors. Returns those that there are."""
+def build_all(report: Callable[[str], object]) -> dict[str, Path]:
+    """Make all programs, as many at a time as there are processors, and report each in a line.
+
+    Returns those that there are.
+    """
 
     def one(name: str) -> tuple[str, Path | None]:
         start = time.monotonic()
@@ -324,7 +327,7 @@ PROGRAMS: dict[str, Program] = {
             "spin",
             "stress",
             "trap",
-        )  # fmt: skip
+        )
     },
     "setjmp": c("c/setjmp.c", *SETJMP),
 }

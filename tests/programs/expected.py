@@ -1,6 +1,6 @@
 """What the programs print: cases as data, for whoever has a way to run them.
 
-Everything here was confirmed under the engine's own WASI, so a difference is ours. Cases that need sockets are not here.
+All of it was confirmed under the engine's own WASI, so a difference is ours. Cases that need sockets are not here.
 """
 
 from __future__ import annotations

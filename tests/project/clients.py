@@ -7,15 +7,18 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from donjon import Keep
 from donjon.config.models import Config, Listen, Stderr, Stdin, Stdout
+
+Protocol = Literal["tls", "tcp"]
 
 PATIENCE = 20.0  # seconds
 
 
 @contextmanager
-def serving(module: Path, name: str, prot: str) -> Iterator[tuple[str, int]]:
+def serving(module: Path, name: str, prot: Protocol) -> Iterator[tuple[str, int]]:
     """Run a server that wants one listener; give its address."""
     files = (Stdin(), Stdout(), Stderr(), Listen(prot=prot, name=name, addr="127.0.0.1", port=0))
     with Keep.start(str(module), config=Config(files=files)) as keep:
@@ -23,7 +26,7 @@ def serving(module: Path, name: str, prot: str) -> Iterator[tuple[str, int]]:
         yield host, port
 
 
-def connect(address: tuple[str, int], prot: str) -> socket.socket:
+def connect(address: tuple[str, int], prot: Protocol) -> socket.socket:
     plain = socket.create_connection(address, timeout=PATIENCE)
     if prot == "tcp":
         return plain

@@ -22,7 +22,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
-    monkeypatch.setattr(toolchains, "find_spec", lambda name: None)
+    monkeypatch.setattr(toolchains, "find_spec", lambda _: None)
     monkeypatch.setattr(toolchains, "debian_cargo", lambda: None)
     return programs
 
@@ -164,7 +164,7 @@ def test_a_compiler_that_fails_has_said_why_and_the_hint_names_what_else_it_coul
 def test_a_compiler_that_cannot_be_started_is_a_matter_of_the_machine(nothing_installed: Path, tmp_path: Path) -> None:
     (nothing_installed / "zig").write_bytes(b"no program")
     (nothing_installed / "zig").chmod(0o755)
-    with pytest.raises(PlatformError, match="cannot start .*zig: Exec format error"):
+    with pytest.raises(PlatformError, match=r"cannot start .*zig: Exec format error"):
         project.build(str(made("zig", tmp_path)))
 
 

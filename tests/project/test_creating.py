@@ -106,5 +106,5 @@ def test_says_so_when_the_host_refuses(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(PlatformError, match="cannot make .*: Permission denied"):
+    with pytest.raises(PlatformError, match=r"cannot make .*: Permission denied"):
         project.new("x", "c", str(tmp_path))

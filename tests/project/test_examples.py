@@ -10,7 +10,7 @@ import pytest
 
 from donjon import config
 from tests import programs
-from tests.project.clients import connect, receive, receive_all, serving
+from tests.project.clients import Protocol, connect, receive, receive_all, serving
 
 pytestmark = pytest.mark.toolchain
 
@@ -38,7 +38,7 @@ ECHO = ["echo-c", pytest.param("echo-go", marks=slow), "echo-wat"]
 
 @pytest.mark.parametrize("prot", ["tls", "tcp"])
 @pytest.mark.parametrize("program", ECHO)
-def test_echo_serves_many_clients_at_once(program: str, prot: str) -> None:
+def test_echo_serves_many_clients_at_once(program: str, prot: Protocol) -> None:
     with serving(programs.path(program), "echo", prot) as address:
         clients = [connect(address, prot) for _ in range(40)]
         for number, client in enumerate(clients):
@@ -100,7 +100,7 @@ QUESTION = b"Why did the chicken cross the road? 42\n"
 
 @pytest.mark.parametrize("prot", ["tls", "tcp"])
 @pytest.mark.parametrize("program", ["rot13-c", "rot13-zig"])
-def test_rot13_turns_letters_and_twice_is_none(program: str, prot: str) -> None:
+def test_rot13_turns_letters_and_twice_is_none(program: str, prot: Protocol) -> None:
     with serving(programs.path(program), "rot13", prot) as address:
         clients = [connect(address, prot) for _ in range(5)]
         for client in clients:
@@ -116,9 +116,14 @@ def test_rot13_turns_letters_and_twice_is_none(program: str, prot: str) -> None:
 @pytest.mark.parametrize("program", ["rot13-c", "rot13-zig"])
 def test_rot13_loses_nothing_when_the_client_is_slow(program: str) -> None:
     with serving(programs.path(program), "rot13", "tcp") as address, connect(address, "tcp") as client:
+
+        def say_all() -> None:
+            client.sendall(b"abc" * 700_000)
+            client.shutdown(1)
+
         received: list[bytes] = []
         reader = threading.Thread(target=lambda: received.append(receive_all(client)))
-        sender = threading.Thread(target=lambda: (client.sendall(b"abc" * 700_000), client.shutdown(1)))
+        sender = threading.Thread(target=say_all)
         sender.start()
         sender.join(0.2)  # until it is stuck
         reader.start()
@@ -132,7 +137,7 @@ def test_rot13_loses_nothing_when_the_client_is_slow(program: str) -> None:
 HOST = b"Host: localhost\r\n"
 
 
-def ask(address: tuple[str, int], request: bytes, prot: str = "tcp") -> bytes:
+def ask(address: tuple[str, int], request: bytes, prot: Protocol = "tcp") -> bytes:
     """Send a request; return all that comes until the server closes. A server that does not is an error."""
     with connect(address, prot) as client:
         client.sendall(request)
@@ -147,7 +152,7 @@ def status(response: bytes) -> int:
 
 @pytest.mark.parametrize("prot", ["tls", "tcp"])
 @pytest.mark.parametrize(("program", "language"), [("http-c", b"C"), pytest.param("http-go", b"Go", marks=slow)])
-def test_http_serves_its_pages_and_keeps_the_connection(program: str, language: bytes, prot: str) -> None:
+def test_http_serves_its_pages_and_keeps_the_connection(program: str, language: bytes, prot: Protocol) -> None:
     with serving(programs.path(program), "http", prot) as address, connect(address, prot) as client:
         for path, kind, body in (
             (b"/about.txt?x=1", b"text/plain", b"A small HTTP server in " + language + b", compiled"),

@@ -6,7 +6,7 @@ import pytest
 
 from donjon.project import LANGUAGES
 from tests import programs
-from tests.project.clients import connect, receive, serving
+from tests.project.clients import Protocol, connect, receive, serving
 
 pytestmark = pytest.mark.toolchain
 
@@ -20,7 +20,7 @@ AT_ONCE = [lang for lang in ALL if lang.values != ("wat",)]  # that one takes it
 
 @pytest.mark.parametrize("lang", ALL)
 @pytest.mark.parametrize("prot", ["tls", "tcp"])
-def test_a_new_service_greets_its_clients_and_echoes(lang: str, prot: str) -> None:
+def test_a_new_service_greets_its_clients_and_echoes(lang: str, prot: Protocol) -> None:
     with serving(programs.path(f"service-{lang}"), "service", prot) as address:
         for word in (b"first", b"second"):
             with connect(address, prot) as client:

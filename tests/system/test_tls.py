@@ -20,6 +20,7 @@ import pytest
 from cryptography import x509
 
 from donjon.tls import TlsPipe
+from tests import programs
 from tests.keep import guests
 from tests.system.command import Running, config, file, listens
 from tests.system.conftest import Serve
@@ -118,6 +119,29 @@ def test_curl_fetches_a_page(tmp_path: Path) -> None:
     assert done.stdout == b"hello, world!\n"
 
 
+@pytest.mark.toolchain
+@pytest.mark.parametrize("program", ["http-c", "http-go"])
+def test_curl_fetches_two_pages_of_the_http_example_over_one_connection(program: str, tmp_path: Path) -> None:
+    if not (curl := shutil.which("curl")):
+        pytest.skip("curl is not installed")
+    toml = config(tmp_path, listens("http", "tls"))
+    with Running("run", programs.path(program), "--wasmcfgfile", toml, listeners=1) as keep:
+        host, port = address = keep.at("http")
+        (tmp_path / "keep.pem").write_text(ssl.get_server_certificate(address, timeout=20))
+        page = f"https://{host}:{port}"
+        words = ["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20", "--cacert", "keep.pem"]
+        done = subprocess.run(
+            [curl, *words, f"{page}/about.txt", f"{page}/", "--write-out", "%{num_connects}\n"],
+            capture_output=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b", compiled to WebAssembly, in a Keep.\n1\n" in done.stdout
+    assert b"<h1>Hello from a Keep</h1>" in done.stdout
+    assert done.stdout.endswith(b"\n0\n")  # no further connection
+
+
 # ---- many clients
 
 
@@ -170,6 +194,19 @@ def test_silent_clients_and_slow_ones_keep_nobody_waiting(kind: str, serve: Serv
             with tls_client(address) as client:
                 client.sendall(b"quick")
                 assert exactly(client, 5) == b"quick"
+        assert time.monotonic() - begun < 5
+
+
+def test_silent_clients_do_not_use_up_the_connections_that_there_may_be(tmp_path: Path) -> None:
+    toml = config(tmp_path, listens("echo", "tls"), after="[limits]\nconnections = 3\n")
+    module = file(tmp_path, guests.SERVES)
+    with Running("run", module, "--wasmcfgfile", toml, listeners=1) as keep, ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(keep.at("echo"), 20))
+        begun = time.monotonic()
+        with tls_client(keep.at("echo")) as client:
+            client.sendall(b"quick")
+            assert exactly(client, 5) == b"quick"
         assert time.monotonic() - begun < 5
 
 

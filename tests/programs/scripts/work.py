@@ -3,7 +3,7 @@
 
 import collections
 import csv
-import datetime
+import datetime as dt
 import decimal
 import fractions
 import hashlib
@@ -36,7 +36,7 @@ print("packed:", struct.pack(">Hd", 7, 0.5))
 print("heap:", heapq.nsmallest(3, itertools.accumulate([5, 3, 8, 1], max)))
 random.seed(7)
 print("random:", random.randrange(1000), len({uuid.uuid4() for _ in range(100)}), len(os.urandom(5)))
-print("date:", datetime.date(2024, 2, 28) + datetime.timedelta(days=2), time.time() > 1.7e9)
+print("date:", dt.date(2024, 2, 28) + dt.timedelta(days=2), time.time() > 1.7e9)
 before = time.monotonic()
 time.sleep(0.02)
 print("slept:", time.monotonic() - before >= 0.02)
@@ -54,16 +54,16 @@ nested.mkdir(parents=True)
 print("walk:", [(Path(path).name, sorted(files)) for path, _, files in os.walk(home / "one")])
 print("size:", (nested / "three.txt").stat().st_size)
 (nested / "three.txt").rename(home / "moved.txt")
-with (home / "moved.txt").open("r+b") as file:
-    file.seek(-2, io.SEEK_END)
-    file.write(b"4")
-    file.truncate(1999)
+with (home / "moved.txt").open("r+b") as binary:
+    binary.seek(-2, io.SEEK_END)
+    binary.write(b"4")
+    binary.truncate(1999)
 print("moved:", (home / "moved.txt").read_bytes()[-3:])
 nested.rmdir()
 nested.parent.rmdir()
-with tempfile.TemporaryFile(dir=home) as file:
-    file.write(b"x" * 100_000)
-    print("temporary:", file.tell())
+with tempfile.TemporaryFile(dir=home) as binary:
+    binary.write(b"x" * 100_000)
+    print("temporary:", binary.tell())
 for path in ("missing.txt", "../../etc/passwd", "/etc/passwd"):
     try:
         (home / path).read_text()

@@ -21,6 +21,7 @@ from donjon.wasm.engine import module as module_file
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 FILES = sorted(CORPUS.glob("*.wat"))
+COMPONENT_HINT = "build a command for WASI preview 1: target wasm32-wasip1, without a step that makes it a component"
 HINT = "build the program for WASI preview 1 (wasm32-wasip1, wasm32-wasi, GOOS=wasip1)"
 
 
@@ -85,9 +86,7 @@ def test_says_that_components_are_not_supported_yet(data: bytes) -> None:
     with pytest.raises(ParseError) as caught:
         load(data, None, "app")
     assert caught.value.message == "app is a component: expected a core module, components are not supported yet"
-    assert caught.value.hint == (
-        "build a WASI preview 1 command instead: wasm32-wasip1 without wasm-tools component new or --wasi-command"
-    )
+    assert caught.value.hint == COMPONENT_HINT
 
 
 # ---- what begins like one
@@ -127,7 +126,7 @@ def test_the_module_that_is_cut_below_is_good() -> None:
 def test_a_module_that_is_cut_inside_a_section_is_not_valid(kept: int) -> None:
     boundary = len(HEAD + b"".join(SECTIONS[:kept]))
     for end in range(boundary + 1, boundary + len(SECTIONS[kept])):
-        with pytest.raises(ParseError, match="^app is not a valid module: ") as caught:
+        with pytest.raises(ParseError, match=r"^app is not a valid module: ") as caught:
             load(WHOLE[:end], None, "app")
         assert caught.value.hint == HINT
         assert "\n" not in caught.value.message
@@ -138,10 +137,10 @@ def test_a_module_that_is_cut_inside_a_section_is_not_valid(kept: int) -> None:
 def test_a_module_that_is_cut_between_sections_is_not_valid_or_has_nothing_to_run(kept: int) -> None:
     launch = Launch(HEAD + b"".join(SECTIONS[:kept]))
     if 2 <= kept < 8:
-        with pytest.raises(ParseError, match="^module is not a valid module: .*inconsistent lengths"):
+        with pytest.raises(ParseError, match=r"^module is not a valid module: .*code section is absent"):
             prepare(launch, None)
     elif kept < 8:
-        with pytest.raises(ParseError, match="^the module exports no _start: there is nothing to run$"):
+        with pytest.raises(ParseError, match=r"^the module exports no _start: there is nothing to run$"):
             run(launch, prepare(launch, None))
     else:
         assert run(launch, prepare(launch, None)) == 0
@@ -155,7 +154,9 @@ HUGE = {
     "exports": section(7, leb(2**31)),
     "a section as long as nothing is": b"\x0a" + leb(2**32 - 1),
     "a length that does not end": b"\x0a" + b"\xff" * 20,
-    "locals": SECTIONS[0] + section(3, b"\x01\0") + section(10, b"\x01" + leb(9) + b"\x01" + leb(2**32 - 1) + b"\x7f\x0b\0"),
+    "locals": SECTIONS[0]
+    + section(3, b"\x01\0")
+    + section(10, b"\x01" + leb(9) + b"\x01" + leb(2**32 - 1) + b"\x7f\x0b\0"),
     "a name": section(0, leb(2**32 - 1) + b"name"),
     "sections out of order": SECTIONS[3] + SECTIONS[0],
     "a section twice": SECTIONS[0] * 2,
@@ -165,7 +166,7 @@ HUGE = {
 
 @pytest.mark.parametrize("case", HUGE)
 def test_a_module_with_too_much_of_something_is_not_valid(case: str) -> None:
-    with pytest.raises(ParseError, match="^app is not a valid module: "):
+    with pytest.raises(ParseError, match=r"^app is not a valid module: "):
         load(HEAD + HUGE[case], None, "app")
 
 
@@ -178,6 +179,7 @@ def test_random_bytes_are_refused_in_one_line(seed: int) -> None:
         load(data, None, "app")
     assert "\n" not in caught.value.message
     assert caught.value.message.startswith("app")
+    assert len(caught.value.message) < 700
 
 
 @pytest.mark.parametrize("at", range(8, len(WHOLE)))
@@ -192,15 +194,24 @@ def test_a_module_with_one_byte_changed_runs_or_is_refused(at: int) -> None:
             continue
 
 
-@pytest.mark.parametrize("text", [b"(", b"(module", b"(module (func $x)(func $x))", b";; nothing else", b"(module \xff)"])
-def test_text_that_is_not_webassembly_is_said_to_be_so(text: bytes) -> None:
+BAD_TEXTS = {
+    b"(": "app.wat:1:2: not valid WebAssembly text: expected valid module field",
+    b"(module\n (func $x) (func $x))": "app.wat:2:18: not valid WebAssembly text: duplicate func identifier",
+    b"(module (func (i32.const)))": "app.wat:1:25: not valid WebAssembly text: expected a i32",
+    b"(module \xff)": "app.wat: not valid WebAssembly text: input was not valid utf-8",
+}
+
+
+@pytest.mark.parametrize("text", BAD_TEXTS)
+def test_says_where_text_is_not_webassembly(text: bytes) -> None:
     with pytest.raises(ParseError) as caught:
         load(text, None, "app.wat")
-    assert caught.value.message.startswith(("app.wat is not valid WebAssembly text: ", "app.wat: expected", "app.wat is empty"))
-    assert "\n" not in caught.value.message
+    assert caught.value.message == BAD_TEXTS[text]
 
 
-@pytest.mark.parametrize("text", [b"(module)", b"\n\t (module)", b";; hello\n(module)", b"\xef\xbb\xbf(module)", b"(; a ;) (module)"])
+@pytest.mark.parametrize(
+    "text", [b"(module)", b"\n\t (module)", b";; hello\n(module)", b"\xef\xbb\xbf(module)", b"(; a ;) (module)"]
+)
 def test_text_is_known_by_its_beginning(text: bytes) -> None:
     assert load(text).exports() == {}
 

@@ -26,9 +26,7 @@ def identity() -> Identity:
 
 
 @pytest.fixture(scope="session")
-def contexts(
-    identity: Identity, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The Keep's context, and that of a client that trusts it."""
     roots = tmp_path_factory.mktemp("roots") / "roots.pem"
     roots.write_bytes(identity.chain_pem())

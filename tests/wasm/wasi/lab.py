@@ -2,8 +2,9 @@
 
 Memory belongs to an instance of a module that imports all functions and exports one caller for each, which takes the
 arguments from the first bytes of memory; so a call can go through wasm, the engine and ctypes (`through_wasm`), or
-straight to the trampoline (`call`), as the engine would call it. Behind memory's end lies the engine's guard: who touches
-it dies of SIGSEGV. Inside, everything is filled with a pattern, and `written` tells which bytes a call changed.
+straight to the trampoline (`call`), as the engine would call it. Behind memory's end lies the engine's guard: who
+touches it dies of SIGSEGV. Inside, everything is filled with a pattern, and `writes_only` says when a call changed
+other bytes than it may.
 """
 
 from __future__ import annotations
@@ -84,14 +85,14 @@ class Lab:
                 __import__(f"donjon.wasm.wasi.p1.{family}")
         self.guest = Guest(args, env, limit, reactor)
         self.trampolines = {name: bind(function, self.guest) for name in SIGNATURES if (function := find(name))}
-        self.instance = Instance(module(), self._resolve)
+        self.instance = Instance(module(), lambda _, name: self._host_function(name))
         self._values = (ctypes.c_uint32 * 40)()
         self.through_wasm("args_sizes_get", 0, 0)  # the first call finds the memory
         self.guest.pending = None
         self.memory = self.guest.memory.u8[:SIZE]
         self.fill()
 
-    def _resolve(self, space: str, name: str) -> HostFunction | None:
+    def _host_function(self, name: str) -> HostFunction:
         function = find(name)
         assert function is not None
         return HostFunction(function.params, function.results, self.trampolines[name])

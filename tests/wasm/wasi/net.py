@@ -9,12 +9,14 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, Self, TypeVar
 
 from donjon.tls.streams import TlsListener
 from donjon.wasm.wasi.descriptors.socket import Budget, TcpListener, TcpStream
 from donjon.wasm.wasi.descriptors.stdio import Stdio
 from tests.wasm.wasi.lab import Lab
 
+T = TypeVar("T")
 NONBLOCK = 4  # fdflags
 SECONDS = 10.0  # the longest that the other end waits for anything
 
@@ -96,7 +98,7 @@ class Net:
         return self.lab.add(made, flags), address
 
     def tls_connect(self, address: tuple[str, int]) -> ssl.SSLSocket:
-        """A TLS client; its handshake needs the listener's help, so this runs in a thread of its own: `meanwhile`."""
+        """A TLS client; its handshake needs the listener's help, so it is for a thread of its own: `meanwhile`."""
         connection = socket.create_connection(address, SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wrapped = self.client.wrap_socket(connection, server_hostname="localhost")
@@ -111,14 +113,15 @@ class Net:
         return self.lab.u32(640), client.result()
 
 
-class meanwhile:
-    """Do something in another thread while the guest is in a call; the call lets no other thread run, except in waits."""
+class meanwhile(Generic[T]):
+    """Do something in another thread, `after` some seconds, while the guest waits in a call."""
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._value: object = None
+    def __init__(self, work: Callable[[], T], after: float = 0.0) -> None:
+        self._value: T | None = None
         self._error: BaseException | None = None
 
         def run() -> None:
+            time.sleep(after)
             try:
                 self._value = work()
             except BaseException as error:
@@ -126,7 +129,7 @@ class meanwhile:
 
         self._thread = threading.Thread(target=run, daemon=True)
 
-    def __enter__(self) -> meanwhile:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -136,7 +139,9 @@ class meanwhile:
         if self._error is not None:
             raise self._error
 
-    def result(self):  # type: ignore[no-untyped-def]  # whatever the work gave
+    def result(self) -> T:
+        """What the work gave; once the block is left."""
+        assert self._value is not None
         return self._value
 
 
@@ -144,6 +149,20 @@ def reset(connection: socket.socket) -> None:
     """Close so that the peer gets a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+def write_full(lab: Lab, fd: int, size: int) -> bytes:
+    """Write pieces of this size until there is no room; what was written. Each piece has a byte of its own."""
+    sent = b""
+    for number in range(10_000):
+        data = bytes([number & 0xFF]) * size
+        try:
+            sent += data[: lab.write(fd, data)]
+        except OSError as error:
+            if str(error) != "again":
+                raise
+            return sent
+    raise AssertionError("there is always room")
 
 
 def receive_all(connection: socket.socket) -> bytes:

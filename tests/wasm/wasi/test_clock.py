@@ -46,7 +46,9 @@ def test_fills_a_buffer_with_random_bytes_and_nothing_else(lab: Lab, start: int,
         assert lab.get(start, 64) != first
 
 
-@pytest.mark.parametrize(("start", "length"), [(SIZE, 1), (SIZE - 1, 2), (0, SIZE + 1), (2**32 - 1, 2**32 - 1), (FREE, 2**31)])
+@pytest.mark.parametrize(
+    ("start", "length"), [(SIZE, 1), (SIZE - 1, 2), (0, SIZE + 1), (2**32 - 1, 2**32 - 1), (FREE, 2**31)]
+)
 def test_random_bytes_stay_inside_memory(lab: Lab, start: int, length: int) -> None:
     with lab.writes_only():
         assert lab.fails("random_get", start, length) == "fault"

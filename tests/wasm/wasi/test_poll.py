@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
 
 from donjon.wasm.wasi.descriptors.stdio import Null
 from tests.wasm.wasi.lab import FREE, PAGE, SIZE, Lab, on_clock, on_fd
-from tests.wasm.wasi.net import NONBLOCK, Net, eventually, meanwhile, reset
+from tests.wasm.wasi.net import NONBLOCK, Net, eventually, meanwhile, reset, write_full
 from tests.wasm.wasi.witx import RIGHTS
 
 READ, WRITE = 1, 2
@@ -92,7 +94,9 @@ def test_waiting_for_the_end_of_time_is_no_error(lab: Lab, monkeypatch: pytest.M
     assert max(slept) <= 3600
 
 
-@pytest.mark.parametrize(("clock", "error"), [(PROCESS_CPU, "notsup"), (THREAD_CPU, "notsup"), (4, "inval"), (2**32 - 1, "inval")])
+@pytest.mark.parametrize(
+    ("clock", "error"), [(PROCESS_CPU, "notsup"), (THREAD_CPU, "notsup"), (4, "inval"), (2**32 - 1, "inval")]
+)
 def test_a_clock_that_cannot_ring_says_so_at_once(lab: Lab, clock: int, error: str) -> None:
     assert lab.poll(on_clock(9, MONOTONIC, HOUR), on_clock(5, clock, 0)) == [(5, error, 0, 0, 0)]
 
@@ -178,9 +182,7 @@ def test_output_is_ready_until_the_pipe_is_full(net: Net) -> None:
     fd, _ = net.stdout(NONBLOCK)
     both = (on_fd(1, fd, WRITE), on_clock(2, MONOTONIC, 0))
     assert names(net.lab.poll(*both)) == [(1, "success"), (2, "success")]
-    with pytest.raises(OSError, match="again"):
-        while True:
-            net.lab.write(fd, bytes(4096))
+    write_full(net.lab, fd, 4096)
     assert names(net.lab.poll(*both)) == [(2, "success")]
 
 
@@ -208,7 +210,7 @@ def test_a_connection_is_ready_to_write_at_once_and_to_read_when_data_came(net: 
 def test_a_wait_ends_when_data_comes(net: Net, kind: str) -> None:
     fd, peer = getattr(net, kind)()
     for waited in (on_fd(1, fd), on_fd(1, fd)):
-        with meanwhile(lambda: (time.sleep(0.02), peer.sendall(b"x"))):
+        with meanwhile(lambda: peer.sendall(b"x"), after=0.02):
             assert names(net.lab.poll(waited, on_clock(2, MONOTONIC, HOUR))) == [(1, "success")]
         net.lab.read(fd)
 
@@ -456,6 +458,32 @@ def test_half_a_record_is_not_ready(net: Net) -> None:
     assert lab.read(stream) == b"a whole message"
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="nothing else here can send a KeyUpdate")
+def test_a_key_update_is_not_data(net: Net) -> None:
+    fd, address = net.tls_listener()
+    command = ["openssl", "s_client", "-connect", f"{address[0]}:{address[1]}", "-servername", "localhost"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert client.stdin is not None
+        net.lab.ok("sock_accept", fd, NONBLOCK, FREE)
+        stream = net.lab.u32(FREE)
+        for letter in (b"k", b"K"):  # with "K" the client asks for ours too
+            client.stdin.write(letter + b"\n")
+            client.stdin.flush()
+            net.lab.guest.reactor.wait(net.lab.guest.fds[stream].host, 1, 10.0)
+            assert names(net.lab.poll(on_fd(1, stream), on_clock(2, MONOTONIC, 20 * MS))) == [(2, "success")]
+            with pytest.raises(OSError, match="again"):
+                net.lab.read(stream)
+        assert net.lab.write(stream, b"with new keys") == 13
+        client.stdin.write(b"still here\n")
+        client.stdin.flush()
+        assert names(net.lab.poll(on_fd(1, stream), on_clock(2, MONOTONIC, HOUR))) == [(1, "success")]
+        assert net.lab.read(stream) == b"still here\n"
+    finally:
+        client.kill()
+        client.communicate()
+
+
 def test_the_end_of_tls_data_is_ready_and_stays_so(net: Net) -> None:
     fd, peer = net.tls()
     peer.settimeout(0)
@@ -514,10 +542,7 @@ def test_a_tls_connection_whose_reading_side_we_closed_is_ready(net: Net, how: i
 def test_a_tls_connection_that_was_written_full_is_ready_when_there_is_room(net: Net) -> None:
     lab = net.lab
     fd, peer = net.tls(NONBLOCK)
-    total = 0
-    with pytest.raises(OSError, match="again"):
-        while True:
-            total += lab.write(fd, bytes(60_000))
+    total = len(write_full(lab, fd, 60_000))
     assert names(lab.poll(on_fd(1, fd, WRITE), on_clock(2, MONOTONIC, 0))) == [(2, "success")]
 
     def read_all() -> int:

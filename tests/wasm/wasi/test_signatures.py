@@ -35,7 +35,9 @@ def test_declares_nothing_else() -> None:
     assert set(FUNCTIONS) == set(SIGNATURES)
 
 
-@pytest.mark.parametrize("name", ["", "fd", "fd_", "fd_read_", "sock_open", "thread_spawn", "__init__", "guest", "args_"])
+@pytest.mark.parametrize(
+    "name", ["", "fd", "fd_", "fd_read_", "sock_open", "thread_spawn", "__init__", "guest", "args_"]
+)
 def test_has_no_function_of_another_name(name: str) -> None:
     assert lookup(name) is None
 
@@ -56,7 +58,7 @@ def test_the_generated_trampolines_are_those_of_the_declarations() -> None:
     assert path.read_text("utf-8") == generate(), "run tools/trampolines.py"
 
 
-@pytest.mark.parametrize("name", [name for name in SIGNATURES if name not in ("proc_exit",)])
+@pytest.mark.parametrize("name", [name for name in SIGNATURES if name != "proc_exit"])
 def test_wasm_gets_the_same_errno_as_a_direct_call(lab: Lab, name: str) -> None:
     # Pointers are as bad as they can be and descriptors are closed, so that a call ends in the same error twice.
     args = [0xFFFFFFF8] * len(SIGNATURES[name][0])
@@ -148,7 +150,7 @@ def one(text: str) -> tuple[Guest, Instance]:
 
     def resolve(space: str, name: str) -> HostFunction | None:
         function = lookup(name) if space == MODULE else None
-        return function and HostFunction(function.params, function.results, bind(function, guest))
+        return None if function is None else HostFunction(function.params, function.results, bind(function, guest))
 
     return guest, Instance(load(text.encode()), resolve)
 
@@ -159,7 +161,13 @@ IMPORT = f'(import "{MODULE}" "args_sizes_get" (func $f (param i32 i32) (result 
 
 @pytest.mark.parametrize(
     "rest",
-    ["", '(memory 1)', '(memory (export "Memory") 1)', '(global (export "memory") i32 (i32.const 0))', '(func (export "memory"))'],
+    [
+        "",
+        "(memory 1)",
+        '(memory (export "Memory") 1)',
+        '(global (export "memory") i32 (i32.const 0))',
+        '(func (export "memory"))',
+    ],
     ids=["none", "not exported", "under another name", "a global", "a function"],
 )
 def test_a_guest_without_its_memory_is_stopped_and_told_why(rest: str) -> None:
@@ -174,7 +182,7 @@ def test_a_guest_without_its_memory_is_stopped_and_told_why(rest: str) -> None:
 def test_a_memory_of_no_pages_is_a_memory() -> None:
     guest, instance = one(
         f'(module {IMPORT} (memory (export "memory") 0) (func (export "_start") '
-        '(if (i32.ne (call $f (i32.const 0) (i32.const 0)) (i32.const 21)) (then unreachable))))'
+        "(if (i32.ne (call $f (i32.const 0) (i32.const 0)) (i32.const 21)) (then unreachable))))"
     )
     instance.call("_start")
     assert guest.pending is None

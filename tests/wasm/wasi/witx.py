@@ -1,6 +1,6 @@
 """Preview 1 as data, written down from the specification (typenames.witx, wasi_snapshot_preview1.witx).
 
-It says the same as the declarations in `donjon.wasm.wasi.p1`, in another way and by another hand: the tests compare them.
+It says the same as the declarations in `donjon.wasm.wasi.p1`, in another way and by another hand: tests compare them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {  # core parameters and results; i: i3
     "sock_shutdown":            ("ii", "i"),
 }
 
-RESULTS: dict[str, tuple[tuple[int, int], ...]] = {  # the pointers among the parameters that results go to: (index, bytes)
+RESULTS: dict[str, tuple[tuple[int, int], ...]] = {  # where results go: (index of the pointer, bytes)
     "args_sizes_get":       ((0, 4), (1, 4)),
     "environ_sizes_get":    ((0, 4), (1, 4)),
     "clock_res_get":        ((1, 8),),

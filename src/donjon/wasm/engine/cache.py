@@ -58,8 +58,10 @@ class Cache:
         """The user's: $DONJON_CACHE, or donjon/modules in $XDG_CACHE_HOME or ~/.cache. None where there is no home."""
         folder = os.environ.get("DONJON_CACHE")
         if folder is None:
-            base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-            folder = f"{base}/donjon/modules"
+            base = os.environ.get("XDG_CACHE_HOME", "")
+            if not base.startswith("/"):  # its specification: ignore what is not absolute
+                base = os.path.expanduser("~/.cache") if os.environ.get("HOME", "~") else ""
+            folder = f"{base}/donjon/modules" if base else ""
         return Cache(folder, log=log) if folder.startswith("/") else None
 
     def key(self, data: bytes, flags: str) -> str | None:

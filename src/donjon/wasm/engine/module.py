@@ -18,6 +18,8 @@ LARGEST = 512 << 20
 
 MAGIC = b"\0asm"
 CORE, COMPONENT = b"\x01\0\0\0", b"\x0d\0\x01\0"
+BOM = b"\xef\xbb\xbf"
+ZSTD = b"\x28\xb5\x2f\xfd"  # begins with "(", as the text format does
 
 OTHERS = (
     (b"\x7fELF", "a native Linux program (ELF)"),
@@ -26,7 +28,7 @@ OTHERS = (
     (b"#!", "a script"),
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (ZSTD, "a zstd file"),
     (b"<", "HTML or XML"),
     (b"BC\xc0\xde", "LLVM bitcode"),
 )
@@ -122,8 +124,8 @@ def load(data: bytes, cache: Cache | None = None, name: str = "module") -> Modul
     Raises:
         ParseError: it is something else, or not valid.
     """
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:2].startswith((b"(", b";;")):
-        data = _from_text(data, name)
+    if data.removeprefix(BOM).lstrip()[:2].startswith((b"(", b";;")) and not data.startswith(ZSTD):
+        data = _from_text(data.removeprefix(BOM), name)
     _check_kind(data, name)
     entry = None
     if cache is not None:
@@ -156,7 +158,10 @@ def _from_text(data: bytes, name: str) -> bytes:
     vector = Vec()
     error = api.wasmtime_wat2wasm(data, len(data), ctypes.byref(vector))
     if error:
-        raise ParseError(f"{name} is not valid WebAssembly text: {_reason(error)}")
+        # What was wrong, then the place, then the line itself with a mark below it.
+        what, _, place = _reason(error).partition(", --> <anon>:")
+        where = place.partition(",")[0]
+        raise ParseError(f"{name}{where and ':' + where}: not valid WebAssembly text: {what}")
     return take_bytes(vector)
 
 

@@ -63,8 +63,12 @@ class Descriptor:
         """Move the position; the new one, from the start."""
         raise WasiError(Errno.SPIPE, "has no position")
 
-    def recv(self, buffers: Buffers, flags: int) -> int:
-        """Receive with Riflag bits; bytes received."""
+    def recv(self, buffers: Buffers) -> int:
+        """Receive; bytes received, 0 at the end of data."""
+        raise WasiError(Errno.NOTSOCK, "is not a socket")
+
+    def recv_with(self, buffers: Buffers, flags: int) -> int:
+        """Receive with Riflag bits, at least one."""
         raise WasiError(Errno.NOTSOCK, "is not a socket")
 
     def send(self, buffers: Buffers) -> int:

@@ -72,12 +72,9 @@ class TcpStream(Descriptor):
                     raise
                 self._reactor.wait(self.host, POLLIN)
 
-    def recv(self, buffers: Buffers, flags: int) -> int:
-        if not flags:
-            try:
-                return os.readv(self.host, buffers)
-            except BlockingIOError:
-                return self.readv(buffers)
+    recv = readv
+
+    def recv_with(self, buffers: Buffers, flags: int) -> int:
         if flags & Riflag.RECV_PEEK:  # with RECV_WAITALL too: what is there can be looked at, what is not, not
             while True:
                 try:
@@ -182,7 +179,9 @@ class TcpListener(Descriptor):
     def readv(self, buffers: Buffers) -> int:
         raise WasiError(Errno.NOTCONN, "a listener has no data")
 
-    def recv(self, buffers: Buffers, flags: int) -> int:
+    recv = readv
+
+    def recv_with(self, buffers: Buffers, flags: int) -> int:
         raise WasiError(Errno.NOTCONN, "a listener has no data")
 
     def send(self, buffers: Buffers) -> int:

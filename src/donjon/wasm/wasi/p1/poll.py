@@ -45,7 +45,8 @@ class Plan:
         eager: descriptor -> its subscriptions, for those that may know something that the kernel does not.
         clocks: userdata, clock, nanoseconds, flags.
         failed: events that are true at once, because a subscription cannot be met.
-        simple: only the kernel has to be asked, by `poll`, and what it says translates directly: `answers` keeps that.
+        simple: unless a descriptor is eager, only the kernel has to be asked, by `poll`.
+        answers: what the kernel said of a plain descriptor -> its events.
     """
 
     __slots__ = (
@@ -100,7 +101,7 @@ class Plan:
             if host >= 0:
                 self.by_host.setdefault(host, []).append(entry)
                 masks[host] = masks.get(host, 0) | descriptor.mask(tag)
-        self.simple = bool(masks) and not (self.asked or self.eager or self.clocks or self.failed)
+        self.simple = bool(masks) and not (self.asked or self.clocks or self.failed)
         self.poller = select.poll() if masks else None
         if self.poller is not None:
             for host, mask in masks.items():
@@ -133,13 +134,15 @@ class Plan:
                 return b"".join(events)
 
     def answer(self, pair: tuple[int, int]) -> bytes:
-        """The events for what the kernel says of one host descriptor, remembered for the next time it says so."""
-        found = b""
+        """The events for what the kernel says of one host descriptor; of a plain one, remembered for the next time."""
+        found, plain = b"", True
         for _, userdata, tag, descriptor in self.by_host[pair[0]]:
             event = descriptor.woken(tag, pair[1])
             if event is not None:
                 found += EVENT.pack(userdata, event[0], tag, event[1], event[2])
-        self.answers[pair] = found
+            plain = plain and not descriptor.buffers
+        if plain:
+            self.answers[pair] = found
         return found
 
     def _ask(self, reactor: Reactor, events: list[bytes]) -> set[int]:
@@ -183,14 +186,15 @@ def poll_oneoff(guest: Guest, in_: Pointer, out: Pointer, nsubscriptions: U32) -
         plan = _plan(guest, place)
         guest.plan = None if plan.failed else plan  # what is not open now can be open the next time
     events = b""
-    if plan.simple and not guest.reactor.tasks:
+    reactor = guest.reactor
+    if plan.simple and not (reactor.tasks or reactor.eager):
         ready = plan.poll()
         if len(ready) == 1:
             events = plan.answers.get(ready[0]) or plan.answer(ready[0])
         else:
             events = b"".join([plan.answers.get(pair) or plan.answer(pair) for pair in ready])
     if not events:
-        events = plan.wait(guest.reactor)
+        events = plan.wait(reactor)
     u8[out : out + len(events)] = events
     return len(events) // EVENT.size
 

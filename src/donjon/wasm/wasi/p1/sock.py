@@ -45,7 +45,7 @@ def sock_recv(guest: Guest, fd: Fd, ri_data: Iovecs, ri_flags: Riflags) -> SizeR
     """
     if not fd.rights & _RECV:
         _refuse(fd)
-    return fd.recv(ri_data, ri_flags)
+    return fd.recv_with(ri_data, ri_flags) if ri_flags else fd.recv(ri_data)
 
 
 @wasi()
