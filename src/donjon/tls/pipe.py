@@ -299,6 +299,8 @@ class TlsPipe:
             self._stopped(error, quiet=True)
             return
         if more:
+            if len(more) == size < PREFETCH and self._pending():  # the record came in parts: `size` is its last one's
+                more += self._read(self._pending())  # type: ignore[operator]
             self._held = self._held + more if self._held else more
         else:
             self._peer_closed()
