@@ -21,11 +21,15 @@ def test_the_guests_exit_code_is_the_commands(code: int, tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
-@pytest.mark.parametrize("code", [256, 1000, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_exit_of_minus_one_is_255_as_natively(tmp_path: Path) -> None:
+    assert donjon_run("run", file(tmp_path, guests.exits(0xFFFFFFFF))).returncode == 255
+
+
+@pytest.mark.parametrize("code", [256, 1000, 0x7FFFFFFF])
 def test_an_exit_code_over_255_is_refused_and_not_cut(code: int, tmp_path: Path) -> None:
     done = donjon_run("run", file(tmp_path, guests.exits(code)))
     assert done.returncode == 2
-    assert f"the guest exited with code {code}: expected at most 255".encode() in done.stderr
+    assert f"the guest exited with code {code}: expected -128 to 255".encode() in done.stderr
 
 
 def test_a_trap_prints_the_guests_functions_and_exits_with_134(tmp_path: Path) -> None:

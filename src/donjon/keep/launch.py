@@ -74,6 +74,10 @@ def check_guest_text(text: str, what: str) -> str:
     """An argument or a variable: no NUL, which would end it early for the guest, and not over LARGEST."""
     if "\0" in text:
         raise UsageError(f"{what}: expected text without NUL characters")
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what}: expected text that can be written as UTF-8, got {error.object[error.start]!a}") from None
     if len(text) > LARGEST:
         raise UsageError(f"{what}: expected at most {LARGEST} characters, got {len(text)}")
     return text

@@ -195,16 +195,20 @@ def _raise_pending(guest: Guest) -> int | None:
     if pending is None:
         return None
     if isinstance(pending, Exit):
-        if pending.code > 255:
-            raise UsageError(
-                f"the guest exited with code {pending.code}: expected at most 255, which a process can have"
-            )
-        return pending.code
+        return _exit_code(pending.code)
     if isinstance(pending, DonjonError):
         raise pending
     if isinstance(pending, KeyboardInterrupt):
         raise pending
     raise BugError(f"a WASI call failed: {type(pending).__name__}: {pending}") from pending
+
+
+def _exit_code(code: int) -> int:
+    """A process's exit code for the 32 bits that the guest gave: -1, which C programs are fond of, is 255 as natively."""
+    signed = code - (1 << 32) if code >> 31 else code
+    if not -128 <= signed <= 255:
+        raise UsageError(f"the guest exited with code {signed}: expected -128 to 255, which a process can have")
+    return signed & 0xFF
 
 
 def _limit_cpu(seconds: float) -> None:
