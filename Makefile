@@ -4,7 +4,9 @@ PYTHON ?= python3
 TESTS ?=
 JOBS ?= auto
 PY := .venv/bin/python
-SETUP = @$(PYTHON) tools/environment.py
+# Set-up runs the system's Python, even where a set-up that was broken off left one in .venv.
+SYSTEM_PATH := $(PATH)
+SETUP = @PATH="$(SYSTEM_PATH)" $(PYTHON) tools/environment.py
 
 # Compilers that come as packages are found first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

@@ -118,7 +118,7 @@ class Shell:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    def type(self, text: str, expected: tuple[str, ...]) -> tuple[str, int]:
+    def enter(self, text: str, expected: tuple[str, ...]) -> tuple[str, int]:
         """Type a command, and read what comes: to its end, or for one that ends in `&` until what is expected is there.
 
         Returns:

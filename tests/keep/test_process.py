@@ -185,7 +185,7 @@ def test_a_function_name_as_long_as_a_record_does_not_break_the_report() -> None
 
 
 def test_an_exit_code_over_255_is_an_error_and_not_cut() -> None:
-    with pytest.raises(UsageError, match="code 256: expected at most 255"):
+    with pytest.raises(UsageError, match="code 256: expected -128 to 255"):
         run(guests.exits(256))
 
 

@@ -77,7 +77,7 @@ def check_guest_text(text: str, what: str) -> str:
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise UsageError(f"{what}: expected text that can be written as UTF-8, got {error.object[error.start]!a}") from None
+        raise UsageError(f"{what}: expected text that UTF-8 can hold, got {error.object[error.start]!a}") from None
     if len(text) > LARGEST:
         raise UsageError(f"{what}: expected at most {LARGEST} characters, got {len(text)}")
     return text

@@ -204,7 +204,7 @@ def _raise_pending(guest: Guest) -> int | None:
 
 
 def _exit_code(code: int) -> int:
-    """A process's exit code for the 32 bits that the guest gave: -1, which C programs are fond of, is 255 as natively."""
+    """A process's exit code for the 32 bits that the guest gave: -1, as C programs like to have it, is 255 as natively."""
     signed = code - (1 << 32) if code >> 31 else code
     if not -128 <= signed <= 255:
         raise UsageError(f"the guest exited with code {signed}: expected -128 to 255, which a process can have")

