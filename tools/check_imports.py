@@ -36,7 +36,14 @@ LAYERS = (
         "starts and stops Keeps; makes projects; describes the machine",
     ),
     Layer(
-        ("donjon.wasm", "donjon.tls.streams", "donjon.tls.context", "donjon.identity", "donjon.sallyport.io"),
+        (
+            "donjon.wasm",
+            "donjon.tls.listener",
+            "donjon.tls.streams",
+            "donjon.tls.context",
+            "donjon.identity",
+            "donjon.sallyport.io",
+        ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
     Layer(
@@ -54,6 +61,8 @@ SIDEWAYS = (
         "a TLS stream is a descriptor of the guest: it extends the base class there",
     ),
     ("donjon.tls.streams", "donjon.tls.context", "every stream is made from a context"),
+    ("donjon.tls.listener", "donjon.wasm.wasi", "a TLS listener is a descriptor of the guest too"),
+    ("donjon.tls.listener", "donjon.tls.streams", "a listener makes streams"),
     ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),

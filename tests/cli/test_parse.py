@@ -279,7 +279,7 @@ def test_asks(words: str, asks: str, name: str, brief: bool | None) -> None:
         ),
         pytest.param(
             "completion csh",
-            'SHELL: expected bash or zsh or fish, got "csh"',
+            'SHELL: expected bash, zsh or fish, got "csh"',
             'did you mean "zsh"?',
             id="a shell we do not know",
         ),

@@ -20,8 +20,7 @@ __all__ = ["NEEDS", "PAGES", "ROOT", "SKIPS", "Block", "Command", "anchors", "bl
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "RATIONALE.md", "CHANGELOG.md")]
-    + list((ROOT / "docs").rglob("*.md"))
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md"), *ROOT.glob("bench/*.md")]
 )
 
 SKIPS = {
@@ -139,4 +138,4 @@ def anchors(page: Path) -> set[str]:
 
 def spoken_commands(page: Path) -> list[str]:
     """The commands between backticks in a page's prose."""
-    return re.findall(r"`(donjon [^`\n]+)`", prose(page))
+    return re.findall(r"`(donjon [\w.-][^`\n]*)`", prose(page))

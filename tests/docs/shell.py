@@ -26,8 +26,10 @@ from tests.system.command import command, environment
 
 __all__ = ["Ports", "Shell"]
 
-SECONDS = 60.0
-"""The longest that a command may take."""
+SECONDS = 100.0
+"""The longest that a command may take; the first build of all compiles a C library."""
+START_SECONDS = 20.0
+"""The longest until one in the background says what the page shows."""
 MARK = "-- end of command, status"
 JOBS = re.compile(r"^(?:\S*bash|\S*sh): line \d+: +\d+ (?:Terminated|Killed).*\n|^\[\d+\].*\n", re.MULTILINE)
 """What a shell says of its jobs: that differs from shell to shell, and pages do not show it."""
@@ -132,7 +134,7 @@ class Shell:
             self._send("wait\n")
         self._send(f"printf '\\n{MARK} %d\\n' $?\n")
         came, status = "", None
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + (START_SECONDS if background else SECONDS)
         while status is None or (background and not matches(expected, self._tidy(came))):
             try:
                 line = self._lines.get(timeout=max(0.0, end - time.monotonic()))

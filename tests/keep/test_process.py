@@ -184,6 +184,14 @@ def test_a_function_name_as_long_as_a_record_does_not_break_the_report() -> None
     assert caught.value.frames[0].startswith("名\\名\\")
 
 
+@pytest.mark.parametrize("start", ["fresh", "warm"])
+def test_a_module_that_ends_in_its_start_function_has_an_exit_code(start: str) -> None:
+    with WarmParent(guests.EXITS_BEFORE_ITS_START) as parent:
+        with parent.start() if start == "warm" else Keep.start(guests.EXITS_BEFORE_ITS_START) as keep:
+            assert keep.wait(20) == 3
+            assert keep.stdout is not None and keep.stdout.read() == b""
+
+
 def test_an_exit_code_over_255_is_an_error_and_not_cut() -> None:
     with pytest.raises(UsageError, match="code 256: expected -128 to 255"):
         run(guests.exits(256))
@@ -356,6 +364,11 @@ def test_a_guest_that_uses_up_its_processor_time_is_stopped(start: str) -> None:
             keep.wait(20)
     assert caught.value.code == "processor time"
     assert "cpu" in (caught.value.hint or "")
+
+
+def test_a_start_function_that_uses_up_the_processor_time_is_stopped() -> None:
+    with pytest.raises(TrapError, match="processor time"):
+        run(guests.SPINS_BEFORE_ITS_START, Config(limits=Limits(cpu=0.2)), timeout=20)
 
 
 def test_waiting_uses_no_processor_time() -> None:

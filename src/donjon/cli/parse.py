@@ -157,7 +157,7 @@ def _checked(option: Option, value: str, where: str) -> str:
 
 def _one_of(value: str, words: tuple[str, ...], where: str) -> str:
     if value.lower() not in words:
-        raise UsageError(f'{where}: expected {" or ".join(words)}, got "{value}"', _nearest(value, words))
+        raise UsageError(f'{where}: expected {_either(words)}, got "{value}"', _nearest(value, words))
     return value.lower()
 
 
@@ -237,6 +237,11 @@ def _usage_hint(command: Command) -> str:
     from donjon.cli.help import usage
 
     return f"usage: {usage(command)}"
+
+
+def _either(words: Sequence[str]) -> str:
+    """The words as a choice: "a", "a or b", "a, b or c"."""
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
 def _nearest(word: str, known: Iterable[str], hint: str = 'did you mean "{}"?') -> str | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from donjon.config.models import Config, Connect, Dir, File, Listen
+    from donjon.config.models import Config, Connect, Dir, File, Limits, Listen
     from donjon.identity import Apart, Identity
     from donjon.log import Logger
     from donjon.wasm.wasi.descriptors.base import Descriptor
@@ -44,7 +44,7 @@ class Opener:
         self._making = self._begin_identity()
         self._server: ssl.SSLContext | None = None
         self._client: ssl.SSLContext | None = None
-        _raise_descriptor_limit(config.limits.descriptors)
+        _raise_descriptor_limit(config.limits)
 
     def open(self, file: File) -> Descriptor:
         """Open one entry.
@@ -67,7 +67,7 @@ class Opener:
         descriptor: Descriptor
         try:
             if file.prot == "tls":
-                from donjon.tls.streams import TlsListener
+                from donjon.tls.listener import TlsListener
 
                 descriptor = TlsListener(listener, self._server_context(), self._reactor, self._budget, self._log)
             else:
@@ -236,12 +236,16 @@ def _words(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _raise_descriptor_limit(wanted: int) -> None:
-    """Let this process open as many files as the guest may have, and some of its own, as far as the system allows."""
+def _raise_descriptor_limit(limits: Limits) -> None:
+    """Let this process open as many files as the guest may have, and what it needs itself, as far as the system allows.
+
+    A connection can be outside the guest's table (its handshake is under way, or what it still has to send), and has a
+    second descriptor while the peer is slow to take what was written.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + 64
+    needed = limits.descriptors + 2 * limits.connections + 64
     if soft != resource.RLIM_INFINITY and soft < needed:
         most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         try:

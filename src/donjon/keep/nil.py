@@ -90,7 +90,8 @@ def run(
     Args:
         module: from `prepare` of the same launch.
         on_listen: called with name, host and port of each listener once it is bound.
-        on_ready: called when everything is open, before the guest's first instruction.
+        on_ready: called when everything is open and linked, before the guest's `_start`; a start function of the
+            module's, which compilers use to lay out its memory, has run by then.
         stdio: the host's descriptors for the guest's stdin, stdout and stderr.
     Returns:
         The guest's exit code, 0 to 255.
@@ -103,6 +104,8 @@ def run(
     guest = Guest(launch.argv(), launch.environ(), config.limits.descriptors, reactor, log)
     try:
         _open(launch, guest, log, on_listen, stdio)
+        if config.limits.cpu is not None:
+            _limit_cpu(config.limits.cpu)  # before linking, as that runs the module's start function
         try:
             instance = _link(guest, module, config.limits.memory)
         except Exit as ended:
@@ -110,8 +113,6 @@ def run(
         entry = _entry(instance, log)
         if on_ready is not None:
             on_ready()
-        if config.limits.cpu is not None:
-            _limit_cpu(config.limits.cpu)
         return _call(guest, instance, entry)
     finally:
         guest.close()
@@ -128,9 +129,7 @@ def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None,
             index = ("stdin", "stdout", "stderr").index(file.kind)
             try:
                 guest.add(Stdio(stdio[index], index > 0, guest.reactor))
-            except (
-                OSError
-            ):  # whoever started us closed it: the guest finds nothing there, rather than somebody else's file
+            except OSError:  # it was closed already: the guest finds nothing there, rather than somebody else's file
                 guest.add(Null())
         elif file.kind == "null":
             guest.add(Null())
@@ -204,7 +203,7 @@ def _raise_pending(guest: Guest) -> int | None:
 
 
 def _exit_code(code: int) -> int:
-    """A process's exit code for the 32 bits that the guest gave: -1, as C programs like to have it, is 255 as natively."""
+    """The exit code for the 32 bits that the guest gave; -1, as C programs like to have it, is 255 as natively."""
     signed = code - (1 << 32) if code >> 31 else code
     if not -128 <= signed <= 255:
         raise UsageError(f"the guest exited with code {signed}: expected -128 to 255, which a process can have")
@@ -212,8 +211,10 @@ def _exit_code(code: int) -> int:
 
 
 def _limit_cpu(seconds: float) -> None:
-    """End this process by SIGPROF when it has used so much processor time from now on; `process.py` says what it
-    means."""
+    """End this process by SIGPROF when it has used so much processor time from now on.
+
+    `process.py`, which sees the signal, says what it means.
+    """
     import signal
 
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

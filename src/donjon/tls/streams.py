@@ -1,8 +1,6 @@
-"""TLS between a guest and its sockets: what `pipe.py` decides, done with real ones. The guest sees plain streams.
+"""A TLS connection as the guest has it, a plain stream: what `pipe.py` decides, done with a real socket.
 
-A listener hands out a connection only when its handshake is complete. Until then it is a background task of the
-reactor's: it gets on whenever the guest waits for anything, and costs the guest nothing when its peer is slow, silent,
-or speaks no TLS.
+`connect` makes one as a client; `listener.py` makes those that a guest accepts.
 """
 
 from __future__ import annotations
@@ -11,14 +9,12 @@ import os
 import select
 import socket
 import time
-from collections import deque
 
-from donjon.log import DEBUG, QUIET
 from donjon.tls.pipe import BULK, FEED, RECORD, TlsError, TlsPipe, Truncated
 from donjon.wasm.wasi.descriptors.base import EVENT_HANGUP, Descriptor
-from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags, set_nodelay
+from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
-from donjon.wasm.wasi.p1.rights import LISTENER, STREAM
+from donjon.wasm.wasi.p1.rights import STREAM
 from donjon.wasm.wasi.p1.types import Eventtype, Fdflag, Filetype, Riflag, Sdflag
 from donjon.wasm.wasi.reactor import POLLIN, POLLOUT
 
@@ -26,18 +22,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 
-    from donjon.log import Logger
     from donjon.wasm.wasi.descriptors.base import Buffers, Event
     from donjon.wasm.wasi.reactor import Reactor
 
-__all__ = ["HANDSHAKE_SECONDS", "MOST_HANDSHAKES", "TlsListener", "TlsStream", "connect"]
+__all__ = ["TlsStream", "connect", "receive"]
 
-HANDSHAKE_SECONDS = 10.0
-"""A peer that has not finished its handshake by then is dropped."""
-MOST_HANDSHAKES = 512
-"""Handshakes under way at one listener; one more, and the oldest is dropped, so that silent peers keep nobody out."""
-MOST_WAITING = 128
-"""Connections that are ready and not yet accepted; further ones wait in the kernel."""
 LINGER_SECONDS = 10.0
 """How long what the guest wrote before it closed is still being sent."""
 PIECE = 1 << 16
@@ -254,7 +243,10 @@ class TlsStream(Descriptor):
         """Have the reactor see to what the kernel has not taken: the guest may never write again."""
         self._out = rest
         if self._flusher < 0:
-            self._flusher = os.dup(self.host)
+            try:
+                self._flusher = os.dup(self.host)
+            except OSError:
+                return  # no descriptor is free: it is sent when the guest next writes, polls or closes
             self._reactor.add(self._flusher, POLLOUT, self._on_room, float("inf"))
 
     def _flush(self) -> bool:
@@ -309,7 +301,6 @@ class TlsStream(Descriptor):
         self._push(self._pipe.take())
 
     def close(self) -> None:
-        self._budget.give()
         self._reactor.eager.discard(self)
         try:
             if not self._mute:
@@ -318,10 +309,12 @@ class TlsStream(Descriptor):
             self._drop_rest()
         if not self._out:
             self._socket.close()
+            self._budget.give()
             return
-        self._reactor.remove(self._flusher)
-        os.close(self._flusher)
-        _Linger(self._socket, self._out, self._reactor)
+        if self._flusher >= 0:
+            self._reactor.remove(self._flusher)
+            os.close(self._flusher)
+        _Linger(self._socket, self._out, self._reactor, self._budget)
 
     def set_flags(self, flags: int) -> None:
         self.flags = check_socket_flags(flags)
@@ -356,201 +349,17 @@ class TlsStream(Descriptor):
         return READABLE if events == POLLIN else (Errno.SUCCESS, 1, EVENT_HANGUP if events & select.POLLHUP else 0)
 
 
-class TlsListener(Descriptor):
-    """A listening socket that hands out connections whose handshake is done.
-
-    Args:
-        listener: bound and listening; it belongs to this descriptor from now on.
-        context: from `server_context`.
-    """
-
-    __slots__ = ("_budget", "_context", "_done", "_log", "_reactor", "_socket", "_under_way")
-    buffers = True
-    listens = True
-
-    def __init__(
-        self, listener: socket.socket, context: ssl.SSLContext, reactor: Reactor, budget: Budget, log: Logger = QUIET
-    ) -> None:
-        super().__init__(listener.fileno(), Filetype.SOCKET_STREAM, LISTENER, STREAM)
-        listener.setblocking(False)
-        self._socket = listener
-        self._context = context
-        self._reactor = reactor
-        self._budget = budget
-        self._log = log
-        self._done: deque[TlsStream] = deque()
-        self._under_way: dict[_Handshake, None] = {}  # in the order of their start
-
-    def accept(self) -> Descriptor:
-        if not self._done:
-            self._take_new()
-        if not self._done:
-            if self.flags & Fdflag.NONBLOCK:
-                if self._under_way:  # a guest that only ever calls this must get them done too
-                    self._reactor.poll(select.poll(), 0)
-                if not self._done:
-                    raise WasiError(Errno.AGAIN, "would block")
-            else:
-                self._wait()
-        stream = self._done.popleft()
-        if not self._done:
-            self._reactor.eager.discard(self)
-        return stream
-
-    def _wait(self) -> None:
-        poller = select.poll()
-        poller.register(self.host, POLLIN)
-        try:
-            while not self._done:
-                if self._reactor.poll(poller, None):
-                    self._take_new()
-        finally:
-            self._reactor.watch(None)
-
-    def _take_new(self) -> None:
-        """Accept what the kernel has, and begin the handshakes."""
-        while len(self._done) < MOST_WAITING:
-            try:
-                connection, address = self._socket.accept()
-            except BlockingIOError:
-                return
-            if not self._budget.take():
-                if not self._under_way:
-                    connection.close()
-                    continue
-                next(iter(self._under_way)).give_up("limits.connections is reached")  # it may be a silent peer
-                self._budget.take()
-            if len(self._under_way) >= MOST_HANDSHAKES:
-                next(iter(self._under_way)).give_up("there are too many handshakes under way")
-            self._under_way[_Handshake(self, connection, address)] = None
-
-    def _finished(self, handshake: _Handshake) -> None:
-        self._under_way.pop(handshake, None)
-
-    def close(self) -> None:
-        self._socket.close()
-        self._reactor.eager.discard(self)
-        for handshake in list(self._under_way):
-            handshake.give_up("the listener is closed")
-        while self._done:
-            self._done.popleft().close()
-
-    def set_flags(self, flags: int) -> None:
-        self.flags = check_socket_flags(flags)
-
-    def readv(self, buffers: Buffers) -> int:
-        raise WasiError(Errno.NOTCONN, "a listener has no data")
-
-    recv = readv
-
-    def recv_with(self, buffers: Buffers, flags: int) -> int:
-        raise WasiError(Errno.NOTCONN, "a listener has no data")
-
-    def send(self, buffers: Buffers) -> int:
-        raise WasiError(Errno.NOTCONN, "a listener takes no data")
-
-    def shutdown(self, how: int) -> None:
-        raise WasiError(Errno.NOTCONN, "a listener has no directions")
-
-    def ready(self, kind: int) -> Event | None:
-        return (Errno.SUCCESS, 1, 0) if self._done and kind == Eventtype.FD_READ else None
-
-    def woken(self, kind: int, events: int) -> Event | None:
-        if kind == Eventtype.FD_READ and events:
-            try:
-                self._take_new()
-            except OSError:
-                return (Errno.SUCCESS, 1, 0)  # out of descriptors, perhaps: sock_accept says it
-        return self.ready(kind)
-
-
-class _Handshake:
-    """A connection on its way from a listener to the guest."""
-
-    __slots__ = ("_listener", "_mask", "_out", "_peer", "_pipe", "_socket")
-
-    def __init__(self, listener: TlsListener, connection: socket.socket, address: tuple[object, ...]) -> None:
-        connection.setblocking(False)
-        set_nodelay(connection)
-        self._listener = listener
-        self._socket = connection
-        self._peer = f"{address[0]}:{address[1]}"
-        self._pipe = TlsPipe(listener._context, server_side=True)
-        self._out = b""
-        self._mask = POLLIN
-        listener._reactor.add(connection.fileno(), POLLIN, self._step, time.monotonic() + HANDSHAKE_SECONDS)
-
-    def _step(self, events: int) -> None:
-        """Go on: the socket is ready, or (no events) the time is over."""
-        if not events:
-            self.give_up(f"no handshake within {HANDSHAKE_SECONDS:g} s")
-            return
-        try:
-            if events & ~POLLOUT:
-                count = os.readv(self._socket.fileno(), _READ)
-                if count:
-                    self._pipe.feed(_arrived[:count])
-                else:
-                    self._pipe.feed_eof()
-            done = self._pipe.handshake()
-            self._out += self._pipe.take()
-            self._send()
-        except BlockingIOError:
-            return
-        except TlsError as error:
-            try:
-                self._socket.send(self._pipe.take())  # the alert, if the peer still listens
-            except OSError:
-                pass
-            self.give_up(str(error))
-        except OSError as error:
-            self.give_up(str(error))
-        else:
-            if done and not self._out:
-                self._hand_over()
-
-    def _send(self) -> None:
-        if self._out:
-            try:
-                self._out = self._out[self._socket.send(self._out) :]
-            except BlockingIOError:
-                pass
-        mask = POLLIN | POLLOUT if self._out else POLLIN
-        if mask != self._mask:
-            self._mask = mask
-            reactor = self._listener._reactor
-            _, task, deadline = reactor.tasks[self._socket.fileno()]
-            reactor.add(self._socket.fileno(), mask, task, deadline)
-
-    def _hand_over(self) -> None:
-        listener = self._listener
-        listener._reactor.remove(self._socket.fileno())
-        listener._finished(self)
-        stream = TlsStream(self._socket, self._pipe, listener._reactor, listener._budget)
-        stream._mark()  # its first data may have come with the end of the handshake
-        listener._done.append(stream)
-        listener._reactor.eager.add(listener)
-
-    def give_up(self, reason: str) -> None:
-        """Drop the connection."""
-        listener = self._listener
-        listener._reactor.remove(self._socket.fileno())
-        listener._finished(self)
-        listener._budget.give()
-        self._socket.close()
-        if listener._log.enabled(DEBUG, "donjon.tls"):
-            listener._log.debug(f"connection from {self._peer} dropped: {reason}", "donjon.tls")
-
-
 class _Linger:
-    """What a closed stream still has to send."""
+    """What a closed stream still has to send. It counts as a connection until then, or peers that take nothing could
+    have any number of them."""
 
-    __slots__ = ("_out", "_reactor", "_socket")
+    __slots__ = ("_budget", "_out", "_reactor", "_socket")
 
-    def __init__(self, connection: socket.socket, out: bytes, reactor: Reactor) -> None:
+    def __init__(self, connection: socket.socket, out: bytes, reactor: Reactor, budget: Budget) -> None:
         self._socket = connection
         self._out = out
         self._reactor = reactor
+        self._budget = budget
         reactor.add(connection.fileno(), POLLOUT, self._step, time.monotonic() + LINGER_SECONDS)
 
     def _step(self, events: int) -> None:
@@ -564,6 +373,7 @@ class _Linger:
         if not events or not self._out:
             self._reactor.remove(self._socket.fileno())
             self._socket.close()
+            self._budget.give()
 
 
 def connect(
@@ -602,11 +412,23 @@ def connect(
         left = end - time.monotonic()
         if left <= 0 or not reactor.wait(connection.fileno(), POLLIN, left):
             raise TimeoutError(f"no TLS handshake within {seconds:g} s")
-        count = os.readv(connection.fileno(), _READ)
-        if count:
-            pipe.feed(_arrived[:count])
-        else:
-            pipe.feed_eof()
+        receive(connection.fileno(), pipe)
+
+
+def receive(host: int, pipe: TlsPipe) -> int:
+    """Feed a pipe what has arrived at a socket, or that its end has.
+
+    Returns:
+        Bytes; 0 at the end, FEED when there is probably more.
+    Raises:
+        OSError: nothing is there (BlockingIOError), or the connection broke.
+    """
+    count = os.readv(host, _READ)
+    if count:
+        pipe.feed(_arrived[:count])
+    else:
+        pipe.feed_eof()
+    return count
 
 
 def _send_all(connection: socket.socket, data: bytes, reactor: Reactor, end: float) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
-from donjon.tls.streams import TlsListener
+from donjon.tls.listener import TlsListener
 from donjon.wasm.wasi.descriptors.socket import Budget, TcpListener, TcpStream
 from donjon.wasm.wasi.descriptors.stdio import Stdio
 from tests.wasm.wasi.lab import Lab

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from donjon.tls import listener as tls_listener
 from donjon.tls import streams
 from tests.wasm.wasi.lab import FREE, PAGE, Lab
 from tests.wasm.wasi.net import NONBLOCK, Net, eventually, meanwhile, receive_all, reset, write_full
@@ -524,7 +525,7 @@ def test_a_client_that_hangs_up_during_its_handshake_costs_nothing(net: Net) -> 
 
 
 def test_a_handshake_that_takes_too_long_is_given_up(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "HANDSHAKE_SECONDS", 0.02)
+    monkeypatch.setattr(tls_listener, "HANDSHAKE_SECONDS", 0.02)
     fd, address = net.tls_listener(NONBLOCK)
     slow = net.connect(address)
     eventually(lambda: net.lab.fails("sock_accept", fd, 0, FREE) == "again" and net.budget.used == 1)
@@ -533,7 +534,7 @@ def test_a_handshake_that_takes_too_long_is_given_up(net: Net, monkeypatch: pyte
 
 
 def test_too_many_handshakes_drop_the_oldest(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_HANDSHAKES", 3)
+    monkeypatch.setattr(tls_listener, "MOST_HANDSHAKES", 3)
     fd, address = net.tls_listener(NONBLOCK)
     clients = [net.connect(address) for _ in range(5)]
     eventually(lambda: net.lab.fails("sock_accept", fd, 0, FREE) == "again" and net.budget.used == 3)

@@ -125,7 +125,7 @@ class Cache:
             api.wasmtime_error_delete(error)
             return False
         body = memoryview((ctypes.c_char * vector.size).from_address(vector.data)).cast("B")
-        draft = f"{self._path(entry)}.{os.getpid()}.new"
+        draft = f"{self._path(entry)}.{os.urandom(8).hex()}.new"  # in containers, processes share their numbers
         try:
             if vector.size > self.limit:
                 return False
@@ -195,10 +195,12 @@ class Cache:
         raise PermissionError(f"{path}: cannot be made")
 
     def _make_secret(self, path: str) -> None:
-        draft = f"{path}.{os.getpid()}"
+        draft = f"{path}.{os.urandom(8).hex()}.new"
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(file, "wb") as out:
             out.write(os.urandom(KEY_SIZE))
+            out.flush()
+            os.fsync(file)  # a power cut must not leave an empty key under the name, which would never be replaced
         try:
             os.link(draft, path)  # unlike rename, this does not replace what another process made meanwhile
         except FileExistsError:

@@ -29,8 +29,9 @@ class Reactor:
     """Waits for host descriptors, and runs background tasks meanwhile.
 
     Attributes:
-        tasks: host descriptor -> mask, callback, deadline. eager: the descriptors that have something for the guest
-        which the kernel does not know of, such as decrypted data.
+        tasks: host descriptor -> mask, callback, deadline.
+        eager: the descriptors that have something for the guest which the kernel does not know of, such as decrypted
+            data.
     """
 
     __slots__ = ("_poller", "eager", "tasks")

@@ -28,10 +28,10 @@ class File(Descriptor):
     Args:
         handle: the host's descriptor, which becomes this one's. `Descriptor.host` stays -1, as nothing needs to be
             polled: a file is always ready.
-        rights: those asked for; what makes no sense on a file is dropped, and what changes it where it cannot be
-        written. flags: Fdflag bits. The host knows about `append`; `dsync`, `rsync` and `sync` are kept by us, after
-        each write, so
-            that they can be changed while the file is open.
+        rights: those asked for; what makes no sense on a file is dropped, and so is, without FD_WRITE, what changes it.
+        flags: Fdflag bits. The host knows about `append`; `dsync`, `rsync` and `sync` are kept by us, after each
+            write, so that they can be changed while the file is open.
+        filetype: Filetype.REGULAR_FILE, or BLOCK_DEVICE.
     """
 
     __slots__ = ("_handle",)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from donjon.wasm.wasi.descriptors.base import Buffers
     from donjon.wasm.wasi.reactor import Reactor
 
-__all__ = ["Budget", "TcpListener", "TcpStream", "check_socket_flags", "length", "set_nodelay"]
+__all__ = ["Budget", "Listener", "TcpListener", "TcpStream", "check_socket_flags", "length", "set_nodelay"]
 
 _HOW = {Sdflag.RD: socket.SHUT_RD, Sdflag.WR: socket.SHUT_WR, Sdflag.RD | Sdflag.WR: socket.SHUT_RDWR}
 
@@ -145,11 +145,12 @@ class TcpStream(Descriptor):
         self._budget.give()
 
 
-class TcpListener(Descriptor):
-    """A listening socket.
+class Listener(Descriptor):
+    """What all listeners share: they hand out connections, and have no data themselves.
 
     Args:
         listener: bound and listening; it belongs to this descriptor from now on.
+        budget: counts the connections that were accepted and are not closed.
     """
 
     __slots__ = ("_budget", "_reactor", "_socket")
@@ -161,20 +162,6 @@ class TcpListener(Descriptor):
         self._socket = listener
         self._reactor = reactor
         self._budget = budget
-
-    def accept(self) -> Descriptor:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except BlockingIOError:
-                if self.flags & Fdflag.NONBLOCK:
-                    raise
-                self._reactor.wait(self.host, POLLIN)
-                continue
-            if self._budget.take():
-                set_nodelay(connection)
-                return TcpStream(connection, self._reactor, self._budget)
-            connection.close()  # one too many: the peer is told at once, not left waiting
 
     def readv(self, buffers: Buffers) -> int:
         raise WasiError(Errno.NOTCONN, "a listener has no data")
@@ -195,6 +182,26 @@ class TcpListener(Descriptor):
 
     def close(self) -> None:
         self._socket.close()
+
+
+class TcpListener(Listener):
+    """A listening socket whose connections are handed out as they come."""
+
+    __slots__ = ()
+
+    def accept(self) -> Descriptor:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                if self.flags & Fdflag.NONBLOCK:
+                    raise
+                self._reactor.wait(self.host, POLLIN)
+                continue
+            if self._budget.take():
+                set_nodelay(connection)
+                return TcpStream(connection, self._reactor, self._budget)
+            connection.close()  # one too many: the peer is told at once, not left waiting
 
 
 def set_nodelay(connection: socket.socket) -> None:

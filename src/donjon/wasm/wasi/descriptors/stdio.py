@@ -30,8 +30,9 @@ class Stdio(Descriptor):
     here.
 
     Args:
-        host: the host's descriptor; it stays open when the guest closes its own, and so does not reach the next open
-        file. writes: output, else input.
+        host: the host's descriptor; it stays open when the guest closes its own, so that no file opened later gets its
+            number, and what others write there.
+        writes: output, else input.
     """
 
     __slots__ = ("_blocking", "_reactor", "_read", "_write")

@@ -1,6 +1,6 @@
 """clock_*: the time.   [WASI-P1]
 
-Inside a TEE the host chooses what these say: see "side channels and time" in the threat model.
+Whoever owns the machine sets its clocks: a guest must not rest a decision about security on them alone.
 """
 
 import time

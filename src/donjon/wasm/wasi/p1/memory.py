@@ -17,7 +17,7 @@ from donjon.wasm.wasi.p1.errno import Errno, WasiError
 
 __all__ = ["IOV_MAX", "RESERVATION", "Memory"]
 
-RESERVATION = 1 << 32  # bytes; what _capi.py configures the engine with
+RESERVATION = 1 << 32  # bytes; what module.py configures the engine with
 IOV_MAX = 1024
 """Buffers that one call looks at; a call may always move less than asked for. The limit of Linux and macOS."""
 
@@ -47,8 +47,8 @@ class Memory:
         """Ask the engine how large the memory is now: does it reach to `end`?
 
         Args:
-            end: the first byte after what the guest means, at most 2**33. caller: the engine's handle of the running
-            call; it is needed until the memory is known, after the first call.
+            end: the first byte after what the guest means, at most 2**33.
+            caller: the engine's handle of the running call; not needed once the memory is known, after the first call.
         Raises:
             TrapError: the guest has no memory under the name that preview 1 demands.
         """
@@ -113,8 +113,7 @@ class Memory:
 
         Raises:
             WasiError: fault, it reaches outside memory; nametoolong, over 65536 bytes; ilseq, not UTF-8; inval, it
-            holds
-                a NUL, which no name on the host can.
+                holds a NUL, which no name on the host can.
         """
         if length > 65536:
             raise WasiError(Errno.NAMETOOLONG, f"a path of {length} bytes: expected at most 65536")
