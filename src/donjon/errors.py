@@ -4,7 +4,11 @@ Each family has the exit code that the command line ends with; `hint` is one sen
 A guest's own exit code passes through unchanged, so codes can coincide: the message on stderr tells them apart.
 """
 
-__all__ = ["BugError", "DonjonError", "ParseError", "PlatformError", "TrapError", "UsageError", "VerifyError"]
+from __future__ import annotations
+
+__all__ = [
+    "BugError", "DonjonError", "ParseError", "PlatformError", "TrapError", "UsageError", "VerifyError", "words_of",
+]  # fmt: skip
 
 
 class DonjonError(Exception):
@@ -64,3 +68,9 @@ class BugError(DonjonError):
     """Our own mistake: something happened that this program holds to be impossible."""
 
     exit_code = 70
+
+
+def words_of(error: OSError | UnicodeError) -> str:
+    """What the system said was wrong, for the end of a message: "no such file or directory", "connection refused"."""
+    words: str = getattr(error, "strerror", None) or str(error)
+    return words[:1].lower() + words[1:]

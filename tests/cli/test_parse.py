@@ -275,7 +275,16 @@ def test_asks(words: str, asks: str, name: str, brief: bool | None) -> None:
             id="a required option missing",
         ),
         pytest.param(
-            "new x --lang zg", '--lang: expected c or zig, got "zg"', 'did you mean "zig"?', id="a language misspelt"
+            "new x --lang zg",
+            '--lang: expected one of c, cpp, zig, rust, go, assemblyscript, wat, got "zg"',
+            'did you mean "zig"?',
+            id="a language misspelt",
+        ),
+        pytest.param(
+            "new x --lang c++",
+            '--lang: expected one of c, cpp, zig, rust, go, assemblyscript, wat, got "c++"',
+            'did you mean "cpp"?',
+            id="a language by its other name",
         ),
         pytest.param(
             "completion csh",

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from donjon.identity import self_signed
 from donjon.tls import client_context, server_context
-from donjon.tls.pipe import TlsPipe
 from donjon.tls.listener import TlsListener
+from donjon.tls.pipe import TlsPipe
 from donjon.tls.streams import TlsStream
 from donjon.wasm.wasi.descriptors.base import Descriptor
 from donjon.wasm.wasi.descriptors.directory import preopen

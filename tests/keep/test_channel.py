@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from donjon.errors import BugError, DonjonError, ParseError, TrapError
+from donjon.errors import BugError, DonjonError, ParseError, TrapError, VerifyError
 from donjon.keep.channel import LONGEST, Reporter, error_from, number_in, parse, receive
-from donjon.keep.process import Keep
+from donjon.keep.process import MOST_LISTENERS, Keep
 from donjon.log import Logger
 
 
@@ -87,6 +87,17 @@ def test_a_trap_keeps_its_code_its_hint_and_its_frames() -> None:
         error = error_from(parse(ours.recv(LONGEST).rstrip(b"\n")))
     assert isinstance(error, TrapError)
     assert (error.message, error.code, error.frames, error.hint) == ("it trapped", "unreachable", ("a", "b"), "do not")
+
+
+def test_an_error_of_a_part_of_ours_arrives_as_its_family() -> None:
+    class NarrowerError(VerifyError):
+        """As the TLS pipe has."""
+
+    with pair() as (reporter, ours):
+        reporter.send_error(NarrowerError("the peer is another"))
+        error = error_from(parse(ours.recv(LONGEST).rstrip(b"\n")))
+    assert type(error) is VerifyError
+    assert error.message == "the peer is another"
 
 
 def test_an_error_that_is_none_of_ours_arrives_as_a_bug() -> None:
@@ -165,6 +176,15 @@ def test_a_keep_that_breaks_the_rules_is_killed(record: str) -> None:
             keep.wait(10)
         with pytest.raises(ParseError):
             keep.poll()
+
+
+def test_a_keep_that_tells_of_listeners_without_end_is_stopped() -> None:
+    ours, theirs = socket.socketpair()
+    keep = Keep(ours, None, Logger(None))
+    theirs.sendall(b"".join(b"listening\0%d\0::1\x0080\n" % number for number in range(2000)))
+    with theirs, pytest.raises(ParseError, match="listening"):
+        keep._await_ready()
+    assert len(keep.listeners) == MOST_LISTENERS
 
 
 def test_a_keep_that_floods_its_owner_can_be_polled_waited_for_and_stopped() -> None:

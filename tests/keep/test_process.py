@@ -187,9 +187,11 @@ def test_a_function_name_as_long_as_a_record_does_not_break_the_report() -> None
 @pytest.mark.parametrize("start", ["fresh", "warm"])
 def test_a_module_that_ends_in_its_start_function_has_an_exit_code(start: str) -> None:
     with WarmParent(guests.EXITS_BEFORE_ITS_START) as parent:
-        with parent.start() if start == "warm" else Keep.start(guests.EXITS_BEFORE_ITS_START) as keep:
+        keep = parent.start() if start == "warm" else Keep.start(guests.EXITS_BEFORE_ITS_START)
+        with keep:
             assert keep.wait(20) == 3
-            assert keep.stdout is not None and keep.stdout.read() == b""
+            assert keep.stdout is not None
+            assert keep.stdout.read() == b""
 
 
 def test_an_exit_code_over_255_is_an_error_and_not_cut() -> None:

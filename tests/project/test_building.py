@@ -55,7 +55,7 @@ def test_a_failed_build_keeps_the_module_that_was_there(tmp_path: Path) -> None:
     good, names = module.read_bytes(), sorted(path.name for path in directory.iterdir())
     (directory / "main.wat").write_text("(module (func (export 1)))")
 
-    with pytest.raises(ParseError, match=r"main\.wat:1:16: unknown operator"):
+    with pytest.raises(ParseError, match=r"main\.wat:1:16: not valid WebAssembly text: unknown operator"):
         project.build(str(directory))
 
     assert module.read_bytes() == good
@@ -164,7 +164,7 @@ def test_a_compiler_that_fails_has_said_why_and_the_hint_names_what_else_it_coul
 def test_a_compiler_that_cannot_be_started_is_a_matter_of_the_machine(nothing_installed: Path, tmp_path: Path) -> None:
     (nothing_installed / "zig").write_bytes(b"no program")
     (nothing_installed / "zig").chmod(0o755)
-    with pytest.raises(PlatformError, match=r"cannot start .*zig: Exec format error"):
+    with pytest.raises(PlatformError, match=r"cannot start .*zig: exec format error"):
         project.build(str(made("zig", tmp_path)))
 
 
@@ -190,6 +190,20 @@ def test_the_compilers_own_words_reach_the_user(tmp_path: Path, capfd: pytest.Ca
     said = capfd.readouterr()
     assert "main.c:1:25: error: use of undeclared identifier 'nothing'" in said.err
     assert said.out == ""
+
+
+@pytest.mark.toolchain
+def test_no_file_of_a_project_is_taken_for_the_compiler_or_its_options(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ziglang", reason="pip install ziglang")
+    directory = made("c", tmp_path)
+    (directory / "main.c").write_text("int main(void) { return 0; }\n")
+    (directory / "ziglang.py").write_text("import sys; sys.exit('run in place of the compiler')\n")
+    for name in ("-Werror=x.c", "@options.c"):
+        (directory / name).write_text("")
+    assert Path(project.build(str(directory))).read_bytes().startswith(MAGIC)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.toolchain

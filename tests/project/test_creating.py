@@ -75,9 +75,9 @@ def test_refuses_a_name_that_some_language_would_stumble_over(name: str, hint: s
     ],
 )
 def test_names_the_language_that_was_probably_meant(lang: str, meant: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown language") as caught:
+    with pytest.raises(UsageError, match="language: expected one of") as caught:
         project.new("x", lang, str(tmp_path))
-    assert caught.value.hint == f"did you mean {meant}?"
+    assert caught.value.hint == f'did you mean "{meant}"?'
 
 
 def test_lists_the_languages_when_none_was_meant(tmp_path: Path) -> None:
@@ -106,5 +106,5 @@ def test_says_so_when_the_host_refuses(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(PlatformError, match=r"cannot make .*: Permission denied"):
+    with pytest.raises(PlatformError, match=r"cannot make .*: permission denied"):
         project.new("x", "c", str(tmp_path))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,3 +235,44 @@ def test_a_signal_ends_a_guest_with_a_processor_limit_too(tmp_path: Path) -> Non
         status, seconds = running.end(signal.SIGTERM)
         assert (status, seconds < 1) == (-signal.SIGTERM, True)
         assert running.output() == b""  # the Keep held stdout open: it is gone as well
+
+
+OPENS_ALL_IT_CAN = b"""(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_set_flags" (func $set_flags (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "file")
+  (func (export "_start") (local $errno i32)
+    (loop $more
+      (local.set $errno (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 0)
+        (i64.const 0x4a) (i64.const 0) (i32.const 0) (i32.const 64)))
+      (br_if $more (i32.eqz (local.get $errno))))
+    (drop (call $set_flags (i32.load (i32.const 64)) (i32.const 1)))
+    (call $exit (local.get $errno))))"""
+
+
+def test_a_guest_that_takes_all_of_the_hosts_descriptors_gets_an_errno_and_harms_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    toml = config(tmp_path, 'kind = "dir"\nhost = "."\nguest = "/"\nmode = "rw"')
+    module = file(tmp_path, OPENS_ALL_IT_CAN)
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    done = donjon_run("run", module, "--wasmcfgfile", toml, preexec_fn=few)
+    assert (done.returncode, done.stderr) == (33, b""), "33 is mfile"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the addresses of a process")
+def test_too_few_addresses_are_the_machines_fault(tmp_path: Path) -> None:
+    module = file(tmp_path, b'(module (memory (export "memory") 1) (func (export "_start")))')
+
+    def narrow() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+
+    done = donjon_run("run", module, preexec_fn=narrow)
+    assert done.returncode == 3
+    assert b"no address space for the guest" in done.stderr
+    assert b"ulimit -v" in done.stderr

@@ -6,7 +6,7 @@ import os
 
 from donjon.cli import tui
 from donjon.config import TEMPLATE
-from donjon.errors import PlatformError
+from donjon.errors import PlatformError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,4 +43,4 @@ def init(_options: Options) -> int:
 
 
 def _refused(error: OSError) -> PlatformError:
-    return PlatformError(f"cannot write {NAME} in the current directory: {(error.strerror or str(error)).lower()}")
+    return PlatformError(f"cannot write {NAME} in the current directory: {words_of(error)}")

@@ -80,7 +80,9 @@ def usage(command: Command) -> str:
     parts = ["donjon", command.name]
     parts += [f"{option.name} {option.value}" for option in command.options if option.required]
     parts.append("[OPTIONS]")
-    parts += [argument.name if argument.default is None else f"[{argument.name}]" for argument in command.arguments]
+    for argument in command.arguments:
+        name = f"{argument.name}..." if argument.several else argument.name
+        parts.append(name if argument.default is None else f"[{name}]")
     if command.rest:
         parts.append("[-- ARG...]")
     return " ".join(parts)

@@ -178,7 +178,10 @@ def _place(command: Command, words: list[str], rest: list[str] | None, values: d
     else:
         words = words + (rest or [])
     for argument in command.arguments:
-        if words:
+        if words and argument.several:
+            values[argument.key] = tuple(words)
+            words = []
+        elif words:
             word = words.pop(0)
             values[argument.key] = _one_of(word, argument.words, argument.name) if argument.words else word
         elif argument.default is None:

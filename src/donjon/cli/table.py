@@ -57,18 +57,23 @@ class Option:
 
 
 class Argument:
-    """A word without dashes, by position; with a default it may be left out. `words` and `files` as for `Option`."""
+    """A word without dashes, by position; with a default it may be left out. `words` and `files` as for `Option`.
 
-    __slots__ = ("about", "default", "files", "name", "words")
+    `several` takes all words that are left, at least one, as a tuple; the last argument of a command may have it.
+    """
+
+    __slots__ = ("about", "default", "files", "name", "several", "words")
 
     def __init__(
-        self, name: str, about: str, default: str | None = None, words: tuple[str, ...] = (), files: bool = False
-    ) -> None:
+        self, name: str, about: str, default: str | None = None, words: tuple[str, ...] = (), files: bool = False,
+        several: bool = False,
+    ) -> None:  # fmt: skip
         self.name = name
         self.about = about
         self.default = default
         self.words = words
         self.files = files
+        self.several = several
 
     @property
     def key(self) -> str:
@@ -177,7 +182,10 @@ _LIST = (
         handler="donjon.cli.project:new",
         group="Make",
         arguments=(Argument("NAME", "the project and its directory"),),
-        options=(Option("--lang", "LANGUAGE", "what to write it in", words="donjon.project:LANGUAGES", required=True),),
+        options=(
+            Option("--lang", "LANGUAGE", "what to write it in", words="donjon.project:LANGUAGES",
+                   check="donjon.project.creating:check_language", required=True),
+        ),
         details="The directory must not exist yet. Nothing is downloaded.",
         examples=(
             ("donjon new hello --lang c", "a project in C, in the directory hello"),
@@ -208,6 +216,47 @@ _LIST = (
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
+        ),
+    ),
+    Command(
+        "steward init",
+        "Write a commented policy for a Steward to start from",
+        handler="donjon.cli.steward:init",
+        group="Attest",
+        details="It is written to steward.toml in the current directory. A file that is there stays as it is, and the "
+        "exit code is 1.",
+        examples=(("donjon steward init", "writes steward.toml"),),
+    ),
+    Command(
+        "steward judge",
+        "Judge evidence as a Steward would, and show every check",
+        handler="donjon.cli.steward:judge",
+        group="Attest",
+        arguments=(
+            Argument(
+                "FILE", "requests (PKCS#10), evidence (SNP report, SGX or TDX quote, CCA token), and what helps to "
+                "judge it: certificates, CRLs, Intel's collateral", files=True, several=True,
+            ),
+        ),
+        options=(
+            Option("--policy", "FILE", "the policy; without it the safe defaults hold", files=True),
+            Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
+            Option("--roots", "FILE", "roots to believe beside the vendors' own", files=True),
+            Option("--report-data", "HEX", "the 64 bytes that bare evidence has to bind; requests bind their key"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="Nothing is fetched, nothing is recorded, nothing is issued: the answer depends on the files and the "
+        "time alone. What each file is, its content says.",
+        exits=(
+            ("0", "everything was accepted"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("4", "something was refused"),
+        ),
+        examples=(
+            ("donjon steward judge --policy steward.toml request.csr", "a request, now"),
+            ("donjon steward judge --at 2023-01-15T00:00:00Z request.csr", "by the safe defaults, on another day"),
+            ("donjon steward judge --json quote.bin collateral.json", "a quote with Intel's collateral, for programs"),
         ),
     ),
     Command(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from donjon.errors import PlatformError
+from donjon.errors import PlatformError, words_of
 from donjon.log import Logger, line, printable
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def write(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise PlatformError(f"cannot write to standard output: {_reason(error)}") from error
+        raise PlatformError(f"cannot write to standard output: {words_of(error)}") from error
 
 
 def error(message: str, hint: str | None = None, frames: Sequence[str] = ()) -> None:
@@ -174,7 +174,3 @@ def _write(descriptor: int, text: str) -> None:
 
 def _encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

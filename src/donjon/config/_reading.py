@@ -15,7 +15,7 @@ import tomllib
 from donjon.config import _rules as rules
 from donjon.config._rules import MAX_LEVELS, Problem, escape, got, nearest, path_text, quote
 from donjon.config.models import STDIO, Config, Connect, Dir, File, Limits, Listen, Null, Stderr, Stdin, Stdout
-from donjon.errors import ParseError, PlatformError, UsageError
+from donjon.errors import ParseError, PlatformError, UsageError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _bytes(path: str | os.PathLike[str], source: str) -> bytes:
     except ValueError as error:
         raise UsageError(f"cannot open {source}: not a path", "check the path") from error
     except OSError as error:
-        text = f"cannot read {source}: {(error.strerror or str(error)).lower()}"
+        text = f"cannot read {source}: {words_of(error)}"
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
             raise UsageError(text, "check the path; `donjon config init` writes a file to start from") from error
         if error.errno == errno.EISDIR:

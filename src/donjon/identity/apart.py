@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from donjon.errors import BugError, DonjonError, PlatformError, UsageError
+from donjon.errors import BugError, DonjonError, PlatformError, UsageError, words_of
 from donjon.identity.chain import Identity
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ class Apart:
         except OSError as error:
             os.close(reader)
             os.close(writer)
-            raise PlatformError(f"cannot start a process that makes the Keep's key: {error.strerror}") from error
+            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
         if self._pid == 0:
             os.close(reader)
             _make(make, writer)
@@ -45,6 +45,7 @@ class Apart:
 
         Raises:
             UsageError: it cannot be made as asked for.
+            PlatformError: the library that makes it cannot be loaded.
             BugError: the other process failed.
         """
         with open(self._reader, "rb") as file:
@@ -56,7 +57,7 @@ class Apart:
         kind, *rest = parts
         if kind == b"identity":
             return Identity(rest[0], tuple(rest[1:]))
-        family = UsageError if kind == b"UsageError" else BugError
+        family = {b"UsageError": UsageError, b"PlatformError": PlatformError}.get(kind, BugError)
         raise family(rest[0].decode(), rest[1].decode() or None)
 
 
@@ -67,6 +68,9 @@ def _make(make: Callable[[], Identity], writer: int) -> None:
         parts = [b"identity", made._key, *made.chain]
     except DonjonError as error:
         parts = [type(error).__name__.encode(), error.message.encode(), (error.hint or "").encode()]
+    except ImportError as error:
+        hint = b"reinstall the Python package cryptography"
+        parts = [b"PlatformError", f"cannot load what makes the Keep's key: {error}".encode(), hint]
     except BaseException as error:  # this process must not go on as if it were the Keep
         parts = [b"BugError", f"internal error: {type(error).__name__}: {error}".encode(), b""]
     try:

@@ -94,7 +94,7 @@ def _serve(orders: dict[str, object], descriptor: int) -> None:
     import select
     import socket
 
-    from donjon.errors import PlatformError
+    from donjon.errors import PlatformError, words_of
     from donjon.keep.channel import Reporter, launch_from
     from donjon.keep.nil import prepare, warm_up
     from donjon.wasm.engine.cache import Cache
@@ -132,7 +132,7 @@ def _serve(orders: dict[str, object], descriptor: int) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            Reporter(own).send_error(PlatformError(f"cannot fork a Keep: {(error.strerror or '').lower()}"))
+            Reporter(own).send_error(PlatformError(f"cannot fork a Keep: {words_of(error)}"))
             os.close(own)
         else:
             if pid == 0:

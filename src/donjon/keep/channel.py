@@ -125,7 +125,8 @@ class Reporter:
         if not isinstance(error, errors.DonjonError):
             error = errors.BugError(f"internal error: {type(error).__name__}: {error}")
         frames = getattr(error, "frames", ())
-        self.send("error", type(error).__name__, error.message, error.hint or "", getattr(error, "code", ""), *frames)
+        family = next(kind.__name__ for kind in type(error).__mro__ if FAMILIES.get(kind.__name__) is kind)
+        self.send("error", family, error.message, error.hint or "", getattr(error, "code", ""), *frames)
 
 
 def parse(line: bytes) -> list[str]:
@@ -166,7 +167,9 @@ def number_in(field: str, most: int) -> int:
     return int(field)
 
 
-FAMILIES = {name: getattr(errors, name) for name in errors.__all__}
+FAMILIES = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.DonjonError)
+}
 
 
 def error_from(fields: list[str]) -> errors.DonjonError:

@@ -6,7 +6,7 @@ import errno
 import socket
 import time
 
-from donjon.errors import PlatformError, UsageError, VerifyError
+from donjon.errors import PlatformError, UsageError, VerifyError, words_of
 from donjon.wasm.wasi.descriptors.socket import Budget, TcpListener, TcpStream
 
 TYPE_CHECKING = False
@@ -125,7 +125,7 @@ class Opener:
             )
         except OSError as error:
             connection.close()
-            raise PlatformError(f'cannot connect to {peer} for "{file.name}": {_words(error)}') from error
+            raise PlatformError(f'cannot connect to {peer} for "{file.name}": {words_of(error)}') from error
         except VerifyError as error:
             connection.close()
             raise VerifyError(
@@ -145,7 +145,7 @@ class Opener:
             return preopen(file.host, file.guest, writable=file.mode == "rw")
         except OSError as error:
             raise UsageError(
-                f'cannot open the directory {file.host} for "{file.name}": {_words(error)}',
+                f'cannot open the directory {file.host} for "{file.name}": {words_of(error)}',
                 hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
             ) from error
 
@@ -157,7 +157,7 @@ def _bind(file: Listen) -> socket.socket:
         found = socket.getaddrinfo(file.addr or None, file.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(
-            f'cannot listen on {where} for "{file.name}": {error.strerror if isinstance(error, OSError) else error}',
+            f'cannot listen on {where} for "{file.name}": {words_of(error)}',
             hint='`addr` is an address or name of this machine, such as "127.0.0.1", or "::" for all',
         ) from error
     if file.addr == "::":
@@ -188,7 +188,7 @@ def _bind(file: Listen) -> socket.socket:
         errno.EACCES: f"ports below 1024 need a privilege: choose another `port` than {file.port}",
         errno.EADDRNOTAVAIL: "`addr` must be an address of this machine",
     }.get(problem.errno or 0)
-    raise PlatformError(f'cannot listen on {where} for "{file.name}": {_words(problem)}', hint=hint) from problem
+    raise PlatformError(f'cannot listen on {where} for "{file.name}": {words_of(problem)}', hint=hint) from problem
 
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
@@ -201,8 +201,7 @@ def _reach(file: Connect, peer: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, file.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise PlatformError(f"{what}: the name {file.host} cannot be resolved: {reason}") from error
+        raise PlatformError(f"{what}: the name {file.host} cannot be resolved: {words_of(error)}") from error
     problem: OSError = OSError("no address")
     end = time.monotonic() + 3 * CONNECT_SECONDS
     for family, kind, protocol, _, address in found:
@@ -227,13 +226,7 @@ def _reach(file: Connect, peer: str) -> socket.socket:
         if isinstance(problem, ConnectionRefusedError)
         else None
     )
-    raise PlatformError(f"{what}: {_words(problem)}", hint=hint) from problem
-
-
-def _words(error: OSError) -> str:
-    if isinstance(error, TimeoutError) and not error.strerror:
-        return str(error) if error.args else "timed out"
-    return (error.strerror or str(error)).lower()
+    raise PlatformError(f"{what}: {words_of(problem)}", hint=hint) from problem
 
 
 def _raise_descriptor_limit(limits: Limits) -> None:

@@ -110,10 +110,10 @@ def run(
             instance = _link(guest, module, config.limits.memory)
         except Exit as ended:
             return ended.code
-        entry = _entry(instance, log)
+        entries = _entries(instance, log)
         if on_ready is not None:
             on_ready()
-        return _call(guest, instance, entry)
+        return _call(guest, instance, entries)
     finally:
         guest.close()
         reactor.drain(FAREWELL_SECONDS)
@@ -162,24 +162,31 @@ def _link(guest: Guest, module: Module, memory: int | None) -> Instance:
         raise Exit(code) from None
 
 
-def _entry(instance: Instance, log: Logger) -> str:
-    """The function to call: Enarx's `""`, or a command's `_start`. A reactor has neither, but may want
-    `_initialize`."""
-    for name in ("", "_start"):
-        if instance.has(name):
-            return name
-    if instance.has("_initialize"):
+def _entries(instance: Instance, log: Logger) -> tuple[str, ...]:
+    """The functions to call, in this order.
+
+    A command has `_start`. What has none is a reactor: `_initialize`, if there is one, comes before anything else.
+    Enarx's `""` is called instead of `_start`, in either kind.
+    """
+    command = instance.has("_start")
+    first = ("_initialize",) if not command and instance.has("_initialize") else ()
+    if instance.has(""):
+        return (*first, "")
+    if command:
+        return ("_start",)
+    if first:
         log.warn("the module is a reactor: it has no _start, so it is initialised and that is all")
-        return "_initialize"
+        return first
     raise ParseError(
         "the module exports no _start: there is nothing to run",
         hint="build a command (a program with main), not a library",
     )
 
 
-def _call(guest: Guest, instance: Instance, entry: str) -> int:
+def _call(guest: Guest, instance: Instance, entries: tuple[str, ...]) -> int:
     try:
-        instance.call(entry)
+        for entry in entries:
+            instance.call(entry)
     except DonjonError:
         code = _raise_pending(guest)
         if code is None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError
+from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError, words_of
 from donjon.keep.channel import error_from, number_in, orders_for, parse, receive
 from donjon.keep.launch import Launch
 from donjon.log import QUIET, Logger
@@ -36,12 +36,15 @@ CATCH_UP_SECONDS = 0.2
 """How long records that have come are read at once; a Keep that logs without end would never let go."""
 FAREWELL_SECONDS = 5.0
 """Between a Keep's last record and the end of its process."""
+MOST_LISTENERS = 1024
+"""As many as a configuration may have files."""
 
 
 class Keep:
     """A running workload in a process of its own.
 
-    Leaving a `with` block stops it. Whatever becomes of the process that made it, the Keep does not outlive it.
+    Leaving a `with` block stops it. Whatever becomes of the process that made it, the Keep does not outlive it; on
+    macOS, if that process is killed, the Keep ends with its guest.
 
     Attributes:
         listeners: name in the configuration -> (host, port) really bound, for each `listen`; of several with the same
@@ -208,7 +211,7 @@ class Keep:
         match fields:
             case ["log", level, target, text]:
                 self._log.log(max(1, number_in(level, 5)), text, target)
-            case ["listening", name, host, port] if not self._ready:
+            case ["listening", name, host, port] if not self._ready and len(self.listeners) < MOST_LISTENERS:
                 self.listeners[name] = (host, number_in(port, 65535))
             case ["pid", pid] if not self._ready:
                 self.pid = self.pid or number_in(pid, 1 << 22)
@@ -396,7 +399,7 @@ class WarmParent:
                     socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
                     self._channel.sendall(orders[8:])
             except OSError as error:
-                raise PlatformError(f"the warm parent is gone: {(error.strerror or '').lower()}") from error
+                raise PlatformError(f"the warm parent is gone: {words_of(error)}") from error
         except BaseException:
             keep.close()
             raise
@@ -452,7 +455,7 @@ def _spawn(stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[socket.socket
         )
     except OSError as error:
         ours.close()
-        raise PlatformError(f"cannot start a process for the Keep: {error.strerror}") from error
+        raise PlatformError(f"cannot start a process for the Keep: {words_of(error)}") from error
     finally:
         theirs.close()
     return ours, process

@@ -1,10 +1,9 @@
 """`donjon build`: from the sources in a directory to its main.wasm."""
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from donjon.errors import PlatformError, UsageError
+from donjon.errors import PlatformError, UsageError, words_of
 from donjon.project.languages import MARKERS, TABLE
 from donjon.project.sections import without_debug_sections
 
@@ -38,7 +37,7 @@ def build(directory: str = ".") -> str:
             ready.write_bytes(without_debug_sections(made.read_bytes()))
             ready.replace(output)
     except OSError as error:
-        raise PlatformError(f"cannot write {output}: {os.strerror(error.errno or 0)}") from error
+        raise PlatformError(f"cannot write {output}: {words_of(error)}") from error
     return str(output)
 
 

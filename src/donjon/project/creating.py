@@ -1,12 +1,11 @@
 """`donjon new`: a project that builds and runs, as a place to start from."""
 
-import os
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from donjon.errors import PlatformError, UsageError
+from donjon.errors import PlatformError, UsageError, words_of
 from donjon.project.languages import LANGUAGES, TABLE
 
 __all__ = ["new"]
@@ -47,7 +46,7 @@ def new(name: str, lang: str, parent: str = ".") -> str:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"cannot make {project}: {parent} is no directory") from error
     except OSError as error:
-        raise PlatformError(f"cannot make {project}: {os.strerror(error.errno or 0)}") from error
+        raise PlatformError(f"cannot make {project}: {words_of(error)}") from error
     return str(project)
 
 
@@ -71,16 +70,16 @@ def check_name(name: str) -> None:
     )
 
 
-def check_language(lang: str) -> None:
-    """Refuse an unknown language, and name the one that was probably meant."""
+def check_language(lang: str, where: str = "language") -> None:
+    """Refuse an unknown language, and name the one that was probably meant: "cpp" for "C++"; `where` it was given."""
     if lang in TABLE:
         return
     titles = {TABLE[name].title.lower(): name for name in LANGUAGES}
     spellings = {**titles, **{name: name for name in LANGUAGES}, **ALIASES}
     near = get_close_matches(lang.lower(), spellings, n=1, cutoff=0.6)
     raise UsageError(
-        f"unknown language {lang!r}: expected one of {', '.join(LANGUAGES)}",
-        hint=f"did you mean {spellings[near[0]]}?" if near else None,
+        f'{where}: expected one of {", ".join(LANGUAGES)}, got "{lang}"',
+        hint=f'did you mean "{spellings[near[0]]}"?' if near else None,
     )
 
 

@@ -12,7 +12,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from donjon.errors import DonjonError, ParseError, PlatformError, UsageError
+from donjon.errors import DonjonError, ParseError, PlatformError, UsageError, words_of
 
 __all__ = ["assemblyscript", "c", "cpp", "go", "rust", "wat", "zig"]
 
@@ -33,7 +33,7 @@ def cpp(project: Path, scratch: Path) -> Path:
 def clang(driver: str, sources: list[Path], project: Path, scratch: Path, *flags: str) -> Path:
     """Zig's package is also a clang with a C and a C++ library for WASI."""
     module = scratch / "main.wasm"
-    names = [source.name for source in sources]
+    names = [f"./{source.name}" for source in sources]  # else "-x.c" would be an option, and "@x.c" a list of them
     target = ["-target", "wasm32-wasi", "-O2", "-Wall", "-Wextra", *flags]
     run([*zig_command(), driver, *target, *names, "-o", str(module)], project, zig_environment(scratch))
     return module
@@ -50,7 +50,7 @@ def zig(project: Path, scratch: Path) -> Path:
 def zig_command() -> list[str]:
     """The package `ziglang` of this Python, else the program `zig`."""
     if find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang"]
+        return [sys.executable, "-P", "-m", "ziglang"]  # -P: not a ziglang.py that lies in the project
     if found := shutil.which("zig"):
         return [found]
     raise missing("Zig (the compiler for C, C++ and Zig)", "pip install ziglang")
@@ -188,15 +188,10 @@ def node_command() -> str:
 
 def wat(project: Path, scratch: Path) -> Path:
     """main.wat, translated by the engine's own parser."""
-    import wasmtime
+    from donjon.wasm.engine import from_text
 
     source, module = project / "main.wat", scratch / "main.wasm"
-    try:
-        module.write_bytes(wasmtime.wat2wasm(source.read_bytes()))
-    except wasmtime.WasmtimeError as error:
-        what, _, where = str(error).partition("\n")
-        position = where.partition("<anon>:")[2].partition("\n")[0]  # line:column
-        raise ParseError(f"{source}:{position}: {what}" if position else f"{source}: {what}") from error
+    module.write_bytes(from_text(source.read_bytes(), str(source)))
     return module
 
 
@@ -219,7 +214,7 @@ def run(
             check=False,
         )
     except OSError as error:
-        raise PlatformError(f"cannot start {command[0]}: {os.strerror(error.errno or 0)}") from error
+        raise PlatformError(f"cannot start {command[0]}: {words_of(error)}") from error
     if done.returncode:
         raise ParseError(f"{project} does not compile (see above)", hint=hint)
     return done.stdout or b""

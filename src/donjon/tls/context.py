@@ -17,7 +17,7 @@ import os
 import ssl
 import sys
 
-from donjon.errors import PlatformError, UsageError, VerifyError
+from donjon.errors import PlatformError, UsageError, VerifyError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
     except ssl.SSLError as error:
         raise UsageError(f"{name}: expected certificates in PEM, found none that can be read") from error
     except OSError as error:
-        raise UsageError(f"{name}: cannot read it: {(error.strerror or str(error)).lower()}") from error
+        raise UsageError(f"{name}: cannot read it: {words_of(error)}") from error
 
 
 def _show(context: ssl.SSLContext, identity: Identity) -> None:
@@ -118,7 +118,7 @@ def _show(context: ssl.SSLContext, identity: Identity) -> None:
         # Python looks at errno before it looks at OpenSSL's error, and OpenSSL has tried to seek in a pipe.
         if isinstance(error, ssl.SSLError) or error.errno == errno.ESPIPE:
             raise VerifyError("the Keep's certificate and key are damaged, or do not belong together") from error
-        raise PlatformError(f"cannot hand the Keep's key to OpenSSL through {_path(key)}: {error.strerror}") from error
+        raise PlatformError(f"cannot hand the Keep's key to OpenSSL through {_path(key)}: {words_of(error)}") from error
     finally:
         os.close(chain)
         if key >= 0:

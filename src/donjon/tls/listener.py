@@ -6,6 +6,7 @@ costs the guest nothing when its peer is slow, silent, or speaks no TLS.
 
 from __future__ import annotations
 
+import errno
 import select
 import time
 from collections import deque
@@ -33,6 +34,8 @@ HANDSHAKE_SECONDS = 10.0
 """A peer that has not finished its handshake by then is dropped."""
 MOST_HANDSHAKES = 512
 """Handshakes under way at one listener; one more, and the oldest is dropped, so that silent peers keep nobody out."""
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept(2) says when the process, or the system, has no room for one more."""
 MOST_WAITING = 128
 """Connections that are ready and not yet accepted; further ones wait in the kernel."""
 
@@ -90,6 +93,13 @@ class TlsListener(Listener):
                 connection, address = self._socket.accept()
             except BlockingIOError:
                 return
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._under_way:
+                    raise
+                if not self._somebody_waits():  # Linux looks for room first
+                    return
+                next(iter(self._under_way)).give_up("no descriptor is free")  # it may be a silent peer
+                continue
             if not self._budget.take():
                 if not self._under_way:
                     connection.close()
@@ -99,6 +109,11 @@ class TlsListener(Listener):
             if len(self._under_way) >= MOST_HANDSHAKES:
                 next(iter(self._under_way)).give_up("there are too many handshakes under way")
             self._under_way[_Handshake(self, connection, address)] = None
+
+    def _somebody_waits(self) -> bool:
+        poller = select.poll()
+        poller.register(self.host, POLLIN)
+        return bool(poller.poll(0))
 
     def _finished(self, handshake: _Handshake) -> None:
         self._under_way.pop(handshake, None)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -21,6 +22,8 @@ from donjon.wasm.wasi.reactor import POLLIN, POLLOUT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
+    from typing import NoReturn
 
     from donjon.wasm.wasi.descriptors.base import Buffers, Event
     from donjon.wasm.wasi.reactor import Reactor
@@ -31,6 +34,11 @@ LINGER_SECONDS = 10.0
 """How long what the guest wrote before it closed is still being sent."""
 PIECE = 1 << 16
 """Bytes that are encrypted at once."""
+MOST_KEPT = 4 * PIECE
+"""Bytes of ciphertext that wait for the peer to take them. The guest's own are at most a piece; what comes on top are
+answers to key updates, which a peer can ask for as fast as it can send."""
+MOST_FRUITLESS = 4 * FEED
+"""Bytes that a peer may send in one go without data in them; a record has at most FEED."""
 
 READABLE = (Errno.SUCCESS, 1, 0)
 
@@ -49,7 +57,19 @@ class TlsStream(Descriptor):
         budget: where the connection was counted already; closing gives it back.
     """
 
-    __slots__ = ("_budget", "_deaf", "_failed", "_flusher", "_more", "_mute", "_out", "_pipe", "_reactor", "_socket")
+    __slots__ = (
+        "_budget",
+        "_deaf",
+        "_failed",
+        "_fed",
+        "_flusher",
+        "_more",
+        "_mute",
+        "_out",
+        "_pipe",
+        "_reactor",
+        "_socket",
+    )
     buffers = True
 
     def __init__(self, connection: socket.socket, pipe: TlsPipe, reactor: Reactor, budget: Budget) -> None:
@@ -58,6 +78,7 @@ class TlsStream(Descriptor):
         self._pipe = pipe
         self._reactor = reactor
         self._budget = budget
+        self._fed = 0  # bytes of ciphertext that came
         self._more = False  # the last read from the socket was as large as it could be, so that more is probably there
         self._out = b""  # ciphertext that the kernel has not taken yet
         self._flusher = -1  # a second descriptor of the socket, on which the reactor waits for room for _out
@@ -73,8 +94,9 @@ class TlsStream(Descriptor):
         if not first:
             return 0
         try:
-            while (count := self._pipe.read_into(first)) < 0:
-                self._fill_or_wait()
+            count = self._pipe.read_into(first)
+            if count < 0:
+                count = self._await(self._pipe.read_into, first)
             if self._more and BULK < count < len(first):
                 count = self._read_on(first, count)
             if count == len(first) and len(buffers) > 1:
@@ -126,8 +148,9 @@ class TlsStream(Descriptor):
             return 0
         if flags & Riflag.RECV_PEEK:
             try:
-                while (count := self._pipe.peek_into(buffers[0])) < 0:
-                    self._fill_or_wait()
+                count = self._pipe.peek_into(buffers[0])
+                if count < 0:
+                    count = self._await(self._pipe.peek_into, buffers[0])
                 self._mark()
             except TlsError as error:
                 self._reactor.eager.add(self)
@@ -149,16 +172,28 @@ class TlsStream(Descriptor):
                 total += count
         return total
 
-    def _fill_or_wait(self) -> None:
-        if not self._fill():
-            if self.flags & Fdflag.NONBLOCK:
-                raise WasiError(Errno.AGAIN, "would block")
-            self._reactor.wait(self.host, POLLIN)
+    def _await(self, read: Callable[[memoryview], int], buffer: memoryview) -> int:
+        """Read as soon as data is there. A peer that sends TLS messages without end and no data must not keep the guest
+        in here, which has others to serve."""
+        fed = self._fed
+        while True:
+            if not self._fill():
+                if self.flags & Fdflag.NONBLOCK:
+                    raise WasiError(Errno.AGAIN, "would block")
+                self._reactor.wait(self.host, POLLIN)
+                fed = self._fed
+            elif self._fed - fed > MOST_FRUITLESS:
+                self._abort("the peer sends TLS messages without end, and no data")
+            count = read(buffer)
+            if count >= 0:
+                return count
 
     def _fill(self) -> bool:
         """Feed the pipe what has arrived; False: nothing has."""
         if self._failed is not None:
             raise self._failed
+        if self._more and self._pipe.backlog:  # much arrives, and TLS itself has something to answer
+            self._push(self._pipe.take())
         try:
             count = os.readv(self.host, _READ)
         except BlockingIOError:
@@ -166,6 +201,7 @@ class TlsStream(Descriptor):
                 self._push(self._pipe.take())
             return False
         self._more = count == FEED
+        self._fed += count
         if count:
             self._pipe.feed(_arrived[:count])
         else:
@@ -228,7 +264,9 @@ class TlsStream(Descriptor):
     def _push(self, data: bytes) -> bool:
         """Send, and keep what the kernel does not take; says whether it took everything."""
         if self._out:
-            self._out += data
+            self._keep(self._out + data)
+            if len(self._out) > MOST_KEPT:
+                self._abort("the peer wants answers of TLS without end, and takes none")
             return False
         try:
             count = os.write(self.host, data)
@@ -246,7 +284,7 @@ class TlsStream(Descriptor):
             try:
                 self._flusher = os.dup(self.host)
             except OSError:
-                return  # no descriptor is free: it is sent when the guest next writes, polls or closes
+                return  # no descriptor is free: the guest's next call that writes, polls or closes sends it
             self._reactor.add(self._flusher, POLLOUT, self._on_room, float("inf"))
 
     def _flush(self) -> bool:
@@ -276,6 +314,13 @@ class TlsStream(Descriptor):
         """Keep what became of the socket until the guest has read what came before."""
         self._failed = self._failed or error
         self._reactor.eager.add(self)
+
+    def _abort(self, reason: str) -> NoReturn:
+        """Have no more to do with a peer that keeps the rules of TLS, but breaks ours."""
+        problem = ConnectionAbortedError(errno.ECONNABORTED, reason)
+        self._fail(problem)
+        self._drop_rest()
+        raise problem
 
     def _drop_rest(self) -> None:
         self._out = b""

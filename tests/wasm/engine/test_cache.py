@@ -198,7 +198,7 @@ def test_an_entry_made_with_another_key_is_not_run(cache: Cache, tmp_path: Path)
 
 
 def load_bytes(text: bytes) -> bytes:
-    return module_file._from_text(text, "module")
+    return module_file.from_text(text)
 
 
 def test_a_replaced_key_makes_all_entries_strangers(cache: Cache) -> None:
@@ -341,6 +341,14 @@ def test_drafts_that_were_left_behind_are_removed_and_young_ones_are_not(cache: 
     os.utime(old, (0, 10**9))
     load(TWO, cache)
     assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_drafts_of_a_process_with_the_same_number_are_in_nobodys_way(cache: Cache, notes: list[str]) -> None:
+    load(ONE, cache)
+    entry = entries(cache)[0]
+    entry.rename(f"{entry}.{os.getpid()}.new")  # in containers, every first process is number 1
+    load(ONE, cache)
+    assert load(ONE, fresh(cache)).cached, notes
 
 
 # ---- many at once

@@ -25,6 +25,19 @@ def nothing(space: str, name: str) -> None:
     return None
 
 
+# ---- names
+
+
+def test_long_names_are_shortened_in_messages() -> None:
+    long = "n" * 90_000
+    with pytest.raises(TrapError) as caught:
+        outcome(f'(module (func ${long} unreachable) (func (export "_start") (call ${long})))')
+    assert caught.value.frames[0] == "n" * 255 + "…"
+    with pytest.raises(ParseError, match="n…") as refused:
+        outcome(f'(module (import "{long}" "{long}" (func)) (func (export "_start")))')
+    assert len(refused.value.message) < 1000
+
+
 # ---- where it begins
 
 
@@ -81,6 +94,28 @@ def test_a_reactor_is_initialised_with_everything_open_and_the_user_is_told() ->
 
 def test_a_command_is_not_initialised_as_a_reactor_too() -> None:
     assert outcome('(module (func (export "_start")) (func (export "_initialize") unreachable))') == 0
+
+
+def test_a_reactor_with_enarxs_entry_is_initialised_before_that_is_called() -> None:
+    assert (
+        outcome(
+            f"""(module {EXIT} {MEMORY} (global $ready (mut i32) (i32.const 3))
+              (func (export "_initialize") (global.set $ready (i32.const 4)))
+              (func (export "") (call $exit (global.get $ready))))"""
+        )
+        == 4
+    )
+
+
+def test_a_reactor_that_exits_while_it_is_initialised_is_not_called() -> None:
+    assert (
+        outcome(
+            f"""(module {EXIT} {MEMORY}
+              (func (export "_initialize") (call $exit (i32.const 0)))
+              (func (export "") unreachable))"""
+        )
+        == 0
+    )
 
 
 def test_a_start_function_can_exit_before_instantiation_ends() -> None:

@@ -535,6 +535,20 @@ def test_no_descriptor_is_passed_on_to_programs_that_are_started(files: Files, t
     assert not any(map(os.get_inheritable, new))
 
 
+# ---- /proc
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="this system has no /proc")
+def test_the_keeps_own_memory_is_no_file(lab: Lab) -> None:
+    files = Files(lab)
+    root = files.preopen(Path("/"), "ro")
+    for path in ("proc/self/mem", "proc/self/environ", "proc/self"):
+        with pytest.raises(Refused, match="acces"):
+            files.open(root, path, READ)
+    with pytest.raises(Refused, match="acces"):
+        files.open(files.preopen(Path("/proc/self"), "ro"), "mem", READ)
+
+
 # ---- devices and named pipes
 
 

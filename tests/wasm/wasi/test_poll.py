@@ -110,6 +110,12 @@ def test_there_is_at_least_one_subscription_and_not_too_many(lab: Lab, count: in
         assert lab.fails("poll_oneoff", FREE, PAGE, count, 128) == "inval"
 
 
+def test_a_guest_that_may_have_many_descriptors_can_poll_them_all(lab: Lab) -> None:
+    lab.guest.limit = 10_000  # twice that is looked at, and found not to fit into this memory
+    assert lab.fails("poll_oneoff", FREE, PAGE, 20_000, 128) == "fault"
+    assert lab.fails("poll_oneoff", FREE, PAGE, 20_001, 128) == "inval"
+
+
 @pytest.mark.parametrize(
     ("subscriptions", "events", "errno"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import socket
 import ssl
 import struct
@@ -240,6 +243,34 @@ def test_what_was_written_before_closing_arrives_even_when_the_peer_is_slow(net:
     sent = write_full(lab, fd, 60_000)
     lab.ok("fd_close", fd)
     with meanwhile(lambda: receive_all(peer)) as reader:
+        lab.guest.reactor.drain(10)
+    assert len(reader.result()) == len(sent)
+
+
+def test_what_is_still_being_sent_counts_as_a_connection(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LINGER_SECONDS", 0.05)  # and this peer reads nothing
+    fd, _ = net.tls(NONBLOCK)
+    write_full(net.lab, fd, 60_000)
+    net.lab.ok("fd_close", fd)
+    assert net.budget.used == 1
+    net.lab.guest.reactor.drain(10)
+    assert net.budget.used == 0
+
+
+@pytest.mark.parametrize("end", ["sock_shutdown", "fd_close"])
+def test_without_a_free_descriptor_on_the_host_nothing_of_a_tls_write_is_lost(
+    net: Net, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    lab = net.lab
+    fd, peer = net.tls(NONBLOCK)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", refuse)
+        sent = write_full(lab, fd, 60_000)
+    with meanwhile(lambda: receive_all(peer)) as reader:
+        lab.ok(end, fd, *([WR] if end == "sock_shutdown" else []))
         lab.guest.reactor.drain(10)
     assert len(reader.result()) == len(sent)
 
@@ -539,6 +570,24 @@ def test_too_many_handshakes_drop_the_oldest(net: Net, monkeypatch: pytest.Monke
     clients = [net.connect(address) for _ in range(5)]
     eventually(lambda: net.lab.fails("sock_accept", fd, 0, FREE) == "again" and net.budget.used == 3)
     assert clients[0].recv(1) == clients[1].recv(1) == b""
+
+
+def test_where_no_descriptor_is_free_the_oldest_handshake_gives_up_its_own(net: Net) -> None:
+    fd, address = net.tls_listener(NONBLOCK)
+    clients = [net.connect(address) for _ in range(2)]
+    eventually(lambda: net.lab.fails("sock_accept", fd, 0, FREE) == "again" and net.budget.used == 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clients.append(net.connect(address))
+    free = os.dup(0)  # the lowest number that is free: it becomes the first that may not be used
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        for _ in range(2):  # the second time nobody is there who needs room
+            assert net.lab.fails("sock_accept", fd, 0, FREE) == "again"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert net.budget.used == 2
+    assert clients[0].recv(1) == b"", "the oldest made room for the newest"
 
 
 def test_a_closed_listener_drops_its_handshakes(net: Net) -> None:

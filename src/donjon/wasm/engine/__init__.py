@@ -6,6 +6,6 @@ instance.call("_start")
 """
 
 from donjon.wasm.engine.instance import HostFunction, Instance
-from donjon.wasm.engine.module import Module, load, read
+from donjon.wasm.engine.module import Module, from_text, load, read
 
-__all__ = ["HostFunction", "Instance", "Module", "load", "read"]
+__all__ = ["HostFunction", "Instance", "Module", "from_text", "load", "read"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from donjon.errors import BugError, ParseError, TrapError
+from donjon.errors import BugError, ParseError, PlatformError, TrapError
 from donjon.wasm.engine import _capi
 from donjon.wasm.engine._capi import Vec, api, take_bytes
 from donjon.wasm.engine.module import Module, _items, _reason, _text, engine
@@ -25,6 +25,8 @@ TRAPS = (  # wasmtime_trap_code_enum, in its order; the names are the specificat
 )
 # fmt: on
 MOST_FRAMES = 16
+LONGEST_NAME = 256
+"""Characters of a name in a message; a module may have names of 100,000."""
 TABLE_ELEMENTS, TABLES = 1 << 20, 8
 """What a guest may have at most: an element takes 8 bytes of ours, which no limit of memory counts. Programs with a
 hundred thousand functions, all of them called through pointers, have one table with as many elements."""
@@ -55,6 +57,7 @@ class Instance:
         memory: bytes that linear memory may grow to; None: what wasm allows, 4 GiB.
     Raises:
         ParseError: an import has nobody who offers it, or another signature than the offer.
+        PlatformError: this process may not have as many addresses as a linear memory needs.
         TrapError: the module's start function trapped, or its memory is larger than the limit from the first.
     """
 
@@ -87,6 +90,11 @@ class Instance:
                     f"the module wants more memory than it may have: {reason}",
                     hint="raise `memory` in [limits] of Enarx.toml",
                 )
+            if "mmap failed" in reason:
+                raise PlatformError(
+                    f"no address space for the guest: {reason}",
+                    hint="a Keep needs some 5 GiB of addresses, though not of memory: see `ulimit -v`",
+                )
             raise ParseError(f"the module cannot be linked: {reason}")
 
     def _link(self, linker: int, module: Module, resolve: Callable[[str, str], HostFunction | None]) -> None:
@@ -95,7 +103,7 @@ class Instance:
         for space, name, kind in dict.fromkeys(module.imports()):  # Go imports a function more than once
             host = resolve(space, name) if kind == _capi.EXTERNTYPE_FUNC else None
             if host is None:
-                missing.append(f"{space}.{name}")
+                missing.append(f"{_short(space)}.{_short(name)}")
                 continue
             signature = (host.params, host.results)
             if signature not in types:
@@ -201,9 +209,13 @@ def _frames(trace: Vec) -> tuple[str, ...]:
     found = []
     for frame in _items(trace):
         pointer = api.wasmtime_frame_func_name(frame)
-        found.append(_text(pointer) if pointer else f"function {api.wasm_frame_func_index(frame)}")
+        found.append(_short(_text(pointer)) if pointer else f"function {api.wasm_frame_func_index(frame)}")
     api.wasm_frame_vec_delete(ctypes.byref(trace))
     if len(found) > MOST_FRAMES:
         half = MOST_FRAMES // 2
         found[half:-half] = ["..."]  # the engine itself counts no more than 20
     return tuple(found)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

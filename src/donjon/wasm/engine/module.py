@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 
-from donjon.errors import ParseError, PlatformError, UsageError
+from donjon.errors import ParseError, PlatformError, UsageError, words_of
 from donjon.wasm.engine._capi import Vec, api, take_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from donjon.wasm.engine.cache import Cache
 
-__all__ = ["LARGEST", "Module", "engine", "load", "read"]
+__all__ = ["LARGEST", "Module", "engine", "from_text", "load", "read"]
 
 LARGEST = 512 << 20
 """Bytes of the largest module that is read; the largest known real one (Ruby with its library) has 31 MB."""
@@ -109,7 +109,7 @@ def read(path: str) -> bytes:
     except FileNotFoundError:
         raise UsageError(f"no module {path}: no such file", hint="give the path of a .wasm or .wat file") from None
     except OSError as error:
-        raise UsageError(f"cannot read the module {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read the module {path}: {words_of(error)}") from error
     if len(data) > LARGEST:
         raise UsageError(f"module {path}: expected at most {LARGEST >> 20} MiB, got more")
     return data
@@ -125,7 +125,7 @@ def load(data: bytes, cache: Cache | None = None, name: str = "module") -> Modul
         ParseError: it is something else, or not valid.
     """
     if data.removeprefix(BOM).lstrip()[:2].startswith((b"(", b";;")) and not data.startswith(ZSTD):
-        data = _from_text(data.removeprefix(BOM), name)
+        data = from_text(data.removeprefix(BOM), name)
     _check_kind(data, name)
     entry = None
     if cache is not None:
@@ -154,7 +154,12 @@ def _give_back_memory() -> None:
         trim(0)
 
 
-def _from_text(data: bytes, name: str) -> bytes:
+def from_text(data: bytes, name: str = "module") -> bytes:
+    """Translate a module from the text format to the binary one.
+
+    Raises:
+        ParseError: it is not that; the message has `name`, line and column.
+    """
     vector = Vec()
     error = api.wasmtime_wat2wasm(data, len(data), ctypes.byref(vector))
     if error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from donjon.wasm.wasi.descriptors.base import Buffers, Event
 
-__all__ = ["MOST_ENTRIES", "WRITING", "Directory", "preopen"]
+__all__ = ["MOST_ENTRIES", "WRITING", "Directory", "is_proc", "preopen"]
 
 WRITING = (
     Rights.FD_ALLOCATE
@@ -140,8 +140,25 @@ def preopen(host: str, guest: str, writable: bool) -> Directory:
     Raises:
         OSError: it is not there, not a directory, or may not be read.
     """
+    import fcntl  # noqa: F401 - which a File may need when no descriptor is free to load it with
+
     return Directory(os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), writable=writable, guest=guest)
 
+
+def is_proc(found: os.stat_result) -> bool:
+    """Is it in /proc? There memory is a file: the Keep's own, its key included, and that of the user's other processes.
+    Whoever gives a guest "/" does not mean these."""
+    return found.st_dev == _PROC
+
+
+def _device(path: str) -> int:
+    try:
+        return os.stat(path).st_dev
+    except OSError:  # macOS has none
+        return -1
+
+
+_PROC = _device("/proc/self/mem")
 
 _pictured: dict[Directory, None] = {}
 """The directories that have a picture, the oldest first."""

@@ -14,7 +14,7 @@ import os
 import stat as host_stat
 
 from donjon.wasm.wasi.descriptors.base import Descriptor
-from donjon.wasm.wasi.descriptors.directory import Directory
+from donjon.wasm.wasi.descriptors.directory import Directory, is_proc
 from donjon.wasm.wasi.descriptors.file import Device, File, set_times
 from donjon.wasm.wasi.descriptors.walk import NOT_OPENED, Walk
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
@@ -176,7 +176,10 @@ def _descriptor(
 ) -> Descriptor:
     """What the guest gets for something that is open."""
     rights &= directory.inheriting
-    filetype = filetype_of(os.fstat(handle).st_mode)
+    found = os.fstat(handle)
+    if is_proc(found):
+        raise WasiError(Errno.ACCES, "/proc holds the Keep's own memory")
+    filetype = filetype_of(found.st_mode)
     if filetype == Filetype.DIRECTORY:
         return Directory(handle, rights, inheriting & directory.inheriting, directory.writable, fdflags)
     if filetype in (Filetype.REGULAR_FILE, Filetype.BLOCK_DEVICE):
