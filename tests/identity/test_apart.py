@@ -9,9 +9,6 @@ import pytest
 from donjon.errors import BugError, PlatformError, UsageError
 from donjon.identity import Apart, Identity, self_signed
 
-# A Keep has one thread; the test runner has more, which Python 3.12 and later warn of.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
 
 def test_hands_over_an_identity_whose_key_fits_its_certificate() -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
+
 import pytest
 
 from donjon.config.models import Config, Limits
-from donjon.errors import ParseError, TrapError
+from donjon.errors import ParseError, PlatformError, TrapError
 from donjon.keep.launch import Launch
 from donjon.keep.nil import prepare, run
 from donjon.log import Logger
-from donjon.wasm.engine import Instance, load
+from donjon.wasm.engine import Instance, compiler, load
 
 WASI = '(import "wasi_snapshot_preview1"'
 EXIT = f'{WASI} "proc_exit" (func $exit (param i32)))'
@@ -229,3 +233,57 @@ def test_a_module_says_what_it_wants_and_offers() -> None:
     )
     assert module.imports() == [("wasi_snapshot_preview1", "proc_exit", 0)] * 2
     assert module.exports() == {"memory": 3, "f": 0}
+
+
+# ---- compiling in a process of its own
+
+
+def bomb(size: int) -> bytes:
+    """A module whose one function has 50,000 locals, and `size` bytes of branches that each change one of them."""
+
+    def leb(number: int) -> bytes:
+        out = b""
+        while number > 127:
+            out += bytes([number & 127 | 128])
+            number >>= 7
+        return out + bytes([number])
+
+    def section(kind: int, body: bytes) -> bytes:
+        return bytes([kind]) + leb(len(body)) + body
+
+    count, code, step = 50_000, b"", 0
+    while len(code) < size:
+        target, source, choice = leb(step * 13 % count), leb(step * 7 % count), leb(step % count)
+        code += b"\x20" + choice + b"\x04\x40\x20" + source + b"\x41\x01\x6a\x21" + target + b"\x0b"
+        step += 1
+    body = b"\x01" + leb(count) + b"\x7f" + code + b"\x0b"
+    return (
+        b"\0asm\x01\0\0\0"
+        + section(1, b"\x01\x60\0\0")
+        + section(3, b"\x01\0")
+        + section(7, b"\x01\x06_start\0\0")
+        + section(10, b"\x01" + leb(len(body)) + body)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS bounds neither data nor address space")
+def test_a_module_that_costs_too_much_to_compile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "working_memory", lambda _: 300 << 20)
+    with pytest.raises(ParseError, match=r"big\.wasm: compiling its 1000\d\d bytes ended early: .* at most 300 MiB"):
+        load(bomb(100_000), None, "big.wasm")
+
+
+def test_what_compiling_one_module_took_is_not_kept() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load(bomb(20_000))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB; the compiler took twice that
+
+
+def test_no_process_can_be_started_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(PlatformError, match="cannot start a process that compiles x: resource temporarily unavailable"):
+        load(b"\0asm\x01\0\0\0", None, "x")

@@ -12,13 +12,11 @@ oldest first. Whatever is wrong with the cache costs time, never the run.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import time
 
 from donjon.wasm.engine import _capi
-from donjon.wasm.engine._capi import Vec, api
 
 try:
     from _blake2 import blake2b  # what hashlib.blake2b is; hashlib itself loads OpenSSL, 3 ms of a start
@@ -95,7 +93,7 @@ class Cache:
     def _checked(self, entry: str, file: int) -> int | None:
         import mmap
 
-        from donjon.wasm.engine.module import engine
+        from donjon.wasm.engine.module import map_code
 
         stat = os.fstat(file)
         if stat.st_uid != os.geteuid() or stat.st_mode & 0o077:
@@ -107,35 +105,31 @@ class Cache:
             mac.release()
         if not good:
             raise ValueError("damaged, or made with another key")
-        handle = ctypes.c_void_p()
-        # By its descriptor: the bytes that were checked, not what has the name by now.
-        error = api.wasmtime_module_deserialize_file(engine(), f"/dev/fd/{file}".encode(), ctypes.byref(handle))
-        if error:
-            api.wasmtime_error_delete(error)
-            raise ValueError("the engine does not take it")
+        handle = map_code(file)
         if stat.st_mtime + FRESH < time.time():
             os.utime(file)
-        return handle.value
+        return handle
 
-    def put(self, entry: str, handle: int) -> bool:
-        """Write an entry for a module that was compiled; says whether it is there now."""
-        vector = Vec()
-        error = api.wasmtime_module_serialize(handle, ctypes.byref(vector))
-        if error:
-            api.wasmtime_error_delete(error)
-            return False
-        body = memoryview((ctypes.c_char * vector.size).from_address(vector.data)).cast("B")
+    def put(self, entry: str, code: int) -> bool:
+        """Write an entry for machine code in an open file; says whether it is there now."""
+        import mmap
+
         draft = f"{self._path(entry)}.{os.urandom(8).hex()}.new"  # in containers, processes share their numbers
         try:
-            if vector.size > self.limit:
+            if os.fstat(code).st_size > self.limit:
                 return False
             file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                with open(file, "wb", buffering=0, closefd=True) as out:
+                with (
+                    open(file, "wb", buffering=0, closefd=True) as out,
+                    mmap.mmap(code, 0, access=mmap.ACCESS_READ) as content,
+                    memoryview(content) as body,
+                ):
                     for part in (body, self._mac(entry, body)):
                         done = 0
                         while done < len(part):
-                            done += out.write(part[done:]) or 0
+                            with memoryview(part)[done:] as rest:
+                                done += out.write(rest) or 0
                 os.rename(draft, self._path(entry))
             except BaseException:
                 os.unlink(draft)
@@ -145,9 +139,6 @@ class Cache:
         except OSError as error:
             self._note(f"entry {entry} not written: {error}")
             return False
-        finally:
-            body.release()
-            api.wasm_byte_vec_delete(ctypes.byref(vector))
 
     def _thin_out(self) -> None:
         """Remove the entries that were not used for longest, until the rest is within the limit; and drafts left

@@ -7,7 +7,7 @@ import ctypes
 from donjon.errors import BugError, ParseError, PlatformError, TrapError
 from donjon.wasm.engine import _capi
 from donjon.wasm.engine._capi import Vec, api, take_bytes
-from donjon.wasm.engine.module import Module, _items, _reason, _text, engine
+from donjon.wasm.engine.module import Module, _items, _text, engine, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Instance:
             raise _from_trap(trap.value)
         if error:
             frames = _error_frames(error)
-            reason = _reason(error)
+            reason = reason_of(error)
             if frames:
                 raise _stopped(reason, frames)
             if "memory" in reason and "limit" in reason:
@@ -115,7 +115,7 @@ class Instance:
                 linker, where, len(where), what, len(what), types[signature], callback, None, None
             )
             if error:
-                raise BugError(f"cannot define {space}.{name}: {_reason(error)}")
+                raise BugError(f"cannot define {space}.{name}: {reason_of(error)}")
         for functype in types.values():
             api.wasm_functype_delete(functype)
         if missing:
@@ -156,7 +156,7 @@ class Instance:
         error = api.wasmtime_func_call(self._context, function, None, 0, results, gives, ctypes.byref(trap))
         if error:
             frames = _error_frames(error)
-            raise _stopped(_reason(error), frames)
+            raise _stopped(reason_of(error), frames)
         if trap.value:
             raise _from_trap(trap.value)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 from donjon.wasm.engine._capi import Vec, api, take_bytes
+from donjon.wasm.engine.compiler import compile_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,25 +135,31 @@ def load(data: bytes, cache: Cache | None = None, name: str = "module") -> Modul
         handle = cache.get(entry)
         if handle is not None:
             return Module(handle, cached=True)
-    compiled = ctypes.c_void_p()
-    error = api.wasmtime_module_new(engine(), data, len(data), ctypes.byref(compiled))
+    code = compile_apart(data, name, HINT)
+    try:
+        handle = None
+        if cache is not None and entry is not None and cache.put(entry, code):
+            handle = cache.get(entry)
+        return Module(handle or map_code(code), cached=False)
+    finally:
+        os.close(code)
+
+
+def map_code(file: int) -> int:
+    """Map machine code of the engine's from an open file, by its descriptor: what has its name by now may be another.
+
+    Returns:
+        The engine's handle of the module.
+    Raises:
+        ValueError: the engine does not take it: another version made it, or for another processor.
+    """
+    handle = ctypes.c_void_p()
+    error = api.wasmtime_module_deserialize_file(engine(), f"/dev/fd/{file}".encode(), ctypes.byref(handle))
     if error:
-        raise ParseError(f"{name} is not a valid module: {_reason(error)}", hint=HINT)
-    assert compiled.value is not None  # noqa: S101 - the API gives an error or a module
-    if cache is not None and entry is not None and cache.put(entry, compiled.value):
-        handle = cache.get(entry)
-        if handle is not None:
-            api.wasmtime_module_delete(compiled.value)
-            _give_back_memory()
-            return Module(handle, cached=False)
-    return Module(compiled.value, cached=False)
-
-
-def _give_back_memory() -> None:
-    """Return to the system what the compiler used, many times a module's size; glibc would keep it."""
-    trim = getattr(ctypes.PyDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+        api.wasmtime_error_delete(error)
+        raise ValueError("the engine does not take it")
+    assert handle.value is not None  # noqa: S101 - the API gives an error or a module
+    return handle.value
 
 
 def from_text(data: bytes, name: str = "module") -> bytes:
@@ -164,7 +172,7 @@ def from_text(data: bytes, name: str = "module") -> bytes:
     error = api.wasmtime_wat2wasm(data, len(data), ctypes.byref(vector))
     if error:
         # What was wrong, then the place, then the line itself with a mark below it.
-        what, _, place = _reason(error).partition(", --> <anon>:")
+        what, _, place = reason_of(error).partition(", --> <anon>:")
         where = place.partition(",")[0]
         raise ParseError(f"{name}{where and ':' + where}: not valid WebAssembly text: {what}")
     return take_bytes(vector)
@@ -189,7 +197,7 @@ def _check_kind(data: bytes, name: str) -> None:
     raise ParseError(f"{name}: expected a WebAssembly module (00 61 73 6d), got {what}", hint=HINT)
 
 
-def _reason(error: int) -> str:
+def reason_of(error: int) -> str:
     """The engine's message, in one line; the error is given back."""
     vector = Vec()
     api.wasmtime_error_message(error, ctypes.byref(vector))
