@@ -48,7 +48,8 @@ class Setting:
 
     def environment(self) -> dict[str, str]:
         """Every contender's environment: ours, with caches inside `build` so that a run leaves the user's alone."""
-        return {**os.environ, "XDG_CACHE_HOME": str(self.build / "cache")}
+        caching = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**caching, "XDG_CACHE_HOME": str(self.build / "cache")}
 
     @cached_property
     def compiler(self) -> list[str] | None:

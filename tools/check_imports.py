@@ -26,6 +26,11 @@ class Layer(NamedTuple):
     reason: str
 
 
+# Each folder is a TEE, or a vendor's code that several share. Nothing else in the tree knows their names.
+TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
+# The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
+TEE_EDGES = ("backend", "collect", "fetch", "simulate")
+
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
 LAYERS = (
     Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
@@ -43,14 +48,15 @@ LAYERS = (
             "donjon.tls.context",
             "donjon.identity",
             "donjon.sallyport.io",
+            *(f"{tee}.{edge}" for tee in TEES for edge in TEE_EDGES),
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
     Layer(
-        ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport"),
+        ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
         "rules and protocols: bytes in, bytes out",
     ),
-    Layer(("donjon.errors", "donjon.log", "donjon.wire"), "what everybody may use"),
+    Layer(("donjon.errors", "donjon.log", "donjon.wire", "donjon.tee"), "what everybody may use"),
 )
 
 # Exceptions to «nothing beside it»: importer, imported, reason.
@@ -66,6 +72,9 @@ SIDEWAYS = (
     ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
+    ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
+    ("donjon.tee.sgx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
+    ("donjon.tee.tdx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
 )
 
 # Refused by name, whatever the layers say: importer, imported, reason.
@@ -77,11 +86,13 @@ NEVER = (
 )
 
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
-PURE = ("donjon.tls.pipe", "donjon.config.models", "donjon.errors", "donjon.wire")
+PURE = ("donjon.tls.pipe", "donjon.config.models", "donjon.errors", "donjon.wire", "donjon.tee")
 OUTSIDE = frozenset(
     "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "
     "socketserver subprocess tempfile threading time urllib uuid".split()
 )
+# Parts of those that only compute.
+INSIDE = frozenset({"urllib.parse"})
 
 # What everybody may take from the face: it is a literal there.
 FACE_LITERALS = frozenset({"donjon.__version__"})
@@ -191,7 +202,8 @@ def judge(module: str, found: Import) -> Iterator[str]:
     """Why `module` may not import `found`, a line for each reason."""
     top = found.name.partition(".")[0]
     if top != "donjon":
-        if top in OUTSIDE and found.when != "types" and within(module, PURE):
+        edge = within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES
+        if top in OUTSIDE and found.name not in INSIDE and found.when != "types" and within(module, PURE) and not edge:
             yield f"{module} imports {top}: it has to stay free of sockets, files, clock and randomness"
         return
     if found.name in FACE_LITERALS:

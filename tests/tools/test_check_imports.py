@@ -75,6 +75,26 @@ REFUSED = {
         "def f():\n    from time import monotonic",
         "donjon.wire.cursor imports time: it has to stay free",
     ),
+    "the clock in a TEE": (
+        "tee/snp/verify.py",
+        "import time",
+        "donjon.tee.snp.verify imports time: it has to stay free",
+    ),
+    "a TEE that imports another": (
+        "tee/snp/verify.py",
+        "from donjon.tee.cca import layout",
+        "donjon.tee.snp.verify imports donjon.tee.cca, which stands beside it",
+    ),
+    "a verifier that imports simulated hardware": (
+        "tee/snp/verify.py",
+        "from donjon.tee.snp import simulate",
+        "donjon.tee.snp.verify imports donjon.tee.snp.simulate, which stands above it",
+    ),
+    "a contract that knows a TEE": (
+        "tee/contract.py",
+        "import donjon.tee.snp",
+        "donjon.tee.contract imports donjon.tee.snp, which stands above it",
+    ),
     "a part of os": ("errors.py", "import os.path", "donjon.errors imports os: it has to stay free"),
 }
 
@@ -84,6 +104,13 @@ ALLOWED = {
     "its own unit": ("wasm/engine.py", "from donjon.wasm.wasi import p1"),
     "its own unit, relatively": ("wasm/engine.py", "from .wasi import p1"),
     "the base of descriptors, from the streams": ("tls/streams.py", "from donjon.wasm.wasi import Descriptor"),
+    "code that TEEs of one vendor share": ("tee/sgx/verify.py", "from donjon.tee.intel import layout"),
+    "what all TEEs share": (
+        "tee/snp/verify.py",
+        "from donjon.tee.contract import Checks\nfrom donjon.wire import layout",
+    ),
+    "randomness in simulated hardware": ("tee/snp/simulate.py", "import secrets\nfrom donjon.tee.snp import layout"),
+    "what only computes in a pure module": ("tee/snp/verify.py", "from urllib.parse import unquote"),
     "the version": ("cli/main.py", "from donjon import __version__"),
     "a module through the package": ("keep/nil.py", "from donjon import errors"),
     "other libraries": ("wasm/engine.py", "import os\nimport wasmtime"),
@@ -100,7 +127,9 @@ ALLOWED = {
 def tree(tmp_path: Path) -> Path:
     """A source tree with the packages that the cases speak of, all of them empty."""
     names = (
-        "cli/run cli/tui keep/nil wasm/engine wasm/wasi tls/pipe tls/streams config/models config/rules identity/key"
+        "cli/run cli/tui keep/nil wasm/engine wasm/wasi tls/pipe tls/streams config/models config/rules identity/key "
+        "wire/layout tee/contract tee/snp/layout tee/snp/simulate tee/snp/verify tee/cca/layout tee/intel/layout "
+        "tee/sgx/verify"
     )
     for name in names.split():
         path = tmp_path / "donjon" / f"{name}.py"

@@ -300,14 +300,14 @@ def first_failure(checks: Iterable[Check]) -> Check | None:
 
 def shown(value: object) -> str:
     """Write a value as verdicts do: bytes in hex, times in UTC to the second, yes and no, lists with commas."""
-    if isinstance(value, str) and not isinstance(value, Enum):
-        return value
+    if type(value) in {str, int}:
+        return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex() or "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(value, Enum):
         return str(value.value) if isinstance(value, StrEnum) else value.name or hex(value.value)
     if isinstance(value, Mapping):
@@ -390,8 +390,9 @@ class Hex64(Hex):
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of a policy file: each field is a key, each default is safe, unknown keys are errors.
 
-    Digests are `tuple[Hex48, ...]` and the like; flags of the hardware are read by a TEE's own types, which have a
-    classmethod `read(value)` that raises ValueError, as `Hex` does.
+    Digests are `tuple[Hex48, ...]` and the like. Other kinds of values are classes of the TEE's own with a classmethod
+    `read(value)` that raises ValueError, as `Hex` does; not dataclasses, which msgspec takes for tables. A subclass
+    repeats `frozen=True`, for mypy's sake.
     """
 
     @classmethod
@@ -440,7 +441,9 @@ def _refuse_unknown(table: Mapping[str, object], model: type[Model], where: str)
 
 
 class Tee(Protocol):
-    """What the package `donjon.tee.<name>` offers; all of it without I/O, except that `roots` reads package data.
+    """What the package `donjon.tee.<name>` offers; all without I/O, except that `vendor_roots` reads package data.
+
+    (It is not called `roots`: that is the folder with the data, and a package's module hides a function of its name.)
 
     `collect` (evidence on this machine), `fetch` (collateral from vendors) and `backend` are modules beside it that
     only those import who need them.
@@ -475,7 +478,7 @@ class Tee(Protocol):
     def judge(self, report: VerifiedReport[Any], policy: Any) -> tuple[Check, ...]:
         """Ask everything that the policy asks; every finding, failed ones too. Raises nothing."""
 
-    def roots(self) -> Roots:
+    def vendor_roots(self) -> Roots:
         """The vendor's roots that are shipped with this package."""
 
     def key_binding(self, spki: bytes) -> bytes:
@@ -505,7 +508,7 @@ class Verdict:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader of an accepted verdict must know."""
-        return tuple(check.note for check in self.checks if check.note)
+        return tuple(dict.fromkeys(check.note for check in self.checks if check.note))
 
     def require(self) -> VerifiedReport[Any]:
         """Hand out the report for use, e.g. for issuing a certificate.

@@ -7,7 +7,6 @@ import os
 
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 from donjon.wasm.engine._capi import Vec, api, take_bytes
-from donjon.wasm.engine.compiler import compile_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,6 +134,8 @@ def load(data: bytes, cache: Cache | None = None, name: str = "module") -> Modul
         handle = cache.get(entry)
         if handle is not None:
             return Module(handle, cached=True)
+    from donjon.wasm.engine.compiler import compile_apart
+
     code = compile_apart(data, name, HINT)
     try:
         handle = None

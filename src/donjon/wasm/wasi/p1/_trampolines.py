@@ -7,7 +7,7 @@ source.
 from donjon.wasm.wasi.p1.errno import WasiError, from_os_error
 
 
-def args_get(guest, body, fds, mem, views, new_view, log_error):
+def args_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -27,7 +27,7 @@ def args_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def args_sizes_get(guest, body, fds, mem, views, new_view, log_error):
+def args_sizes_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -49,7 +49,7 @@ def args_sizes_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def clock_res_get(guest, body, fds, mem, views, new_view, log_error):
+def clock_res_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -70,7 +70,7 @@ def clock_res_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def clock_time_get(guest, body, fds, mem, views, new_view, log_error):
+def clock_time_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -92,7 +92,7 @@ def clock_time_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def environ_get(guest, body, fds, mem, views, new_view, log_error):
+def environ_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -112,7 +112,7 @@ def environ_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def environ_sizes_get(guest, body, fds, mem, views, new_view, log_error):
+def environ_sizes_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -134,7 +134,7 @@ def environ_sizes_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_advise(guest, body, fds, mem, views, new_view, log_error):
+def fd_advise(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -156,7 +156,7 @@ def fd_advise(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_allocate(guest, body, fds, mem, views, new_view, log_error):
+def fd_allocate(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -176,7 +176,7 @@ def fd_allocate(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_close(guest, body, fds, mem, views, new_view, log_error):
+def fd_close(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -193,7 +193,7 @@ def fd_close(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_datasync(guest, body, fds, mem, views, new_view, log_error):
+def fd_datasync(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -212,7 +212,7 @@ def fd_datasync(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_fdstat_get(guest, body, fds, mem, views, new_view, log_error):
+def fd_fdstat_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -233,7 +233,7 @@ def fd_fdstat_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_fdstat_set_flags(guest, body, fds, mem, views, new_view, log_error):
+def fd_fdstat_set_flags(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -254,7 +254,7 @@ def fd_fdstat_set_flags(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_fdstat_set_rights(guest, body, fds, mem, views, new_view, log_error):
+def fd_fdstat_set_rights(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -274,7 +274,7 @@ def fd_fdstat_set_rights(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_filestat_get(guest, body, fds, mem, views, new_view, log_error):
+def fd_filestat_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -296,7 +296,7 @@ def fd_filestat_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_filestat_set_size(guest, body, fds, mem, views, new_view, log_error):
+def fd_filestat_set_size(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -316,7 +316,7 @@ def fd_filestat_set_size(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_filestat_set_times(guest, body, fds, mem, views, new_view, log_error):
+def fd_filestat_set_times(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -339,7 +339,7 @@ def fd_filestat_set_times(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_pread(guest, body, fds, mem, views, new_view, log_error):
+def fd_pread(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -350,10 +350,8 @@ def fd_pread(guest, body, fds, mem, views, new_view, log_error):
             if fd is None: v[0] = 8; return 0
             if not fd.rights & 2: v[0] = 76; return 0
             p = v[4]
-            if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
-                p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
-                iovs = [mem.u8[e:p]]
+            if v[8] == 1 and not p & 7 and p + 8 <= mem.size:
+                p >>= 3; iovs = known(mem.u64[p]) or mem.learn(p, caller)
             else: iovs = mem.buffers(p, v[8], caller)
             offset = v[12] | v[12 + 1] << 32
             mem.u32[o0 >> 2] = body(guest, fd, iovs, offset)
@@ -368,7 +366,7 @@ def fd_pread(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_prestat_dir_name(guest, body, fds, mem, views, new_view, log_error):
+def fd_prestat_dir_name(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -387,7 +385,7 @@ def fd_prestat_dir_name(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_prestat_get(guest, body, fds, mem, views, new_view, log_error):
+def fd_prestat_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -408,7 +406,7 @@ def fd_prestat_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_pwrite(guest, body, fds, mem, views, new_view, log_error):
+def fd_pwrite(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -419,10 +417,8 @@ def fd_pwrite(guest, body, fds, mem, views, new_view, log_error):
             if fd is None: v[0] = 8; return 0
             if not fd.rights & 64: v[0] = 76; return 0
             p = v[4]
-            if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
-                p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
-                iovs = [mem.u8[e:p]]
+            if v[8] == 1 and not p & 7 and p + 8 <= mem.size:
+                p >>= 3; iovs = known(mem.u64[p]) or mem.learn(p, caller)
             else: iovs = mem.buffers(p, v[8], caller)
             offset = v[12] | v[12 + 1] << 32
             mem.u32[o0 >> 2] = body(guest, fd, iovs, offset)
@@ -437,7 +433,7 @@ def fd_pwrite(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_read(guest, body, fds, mem, views, new_view, log_error):
+def fd_read(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -448,10 +444,8 @@ def fd_read(guest, body, fds, mem, views, new_view, log_error):
             if fd is None: v[0] = 8; return 0
             if not fd.rights & 2: v[0] = 76; return 0
             p = v[4]
-            if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
-                p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
-                iovs = [mem.u8[e:p]]
+            if v[8] == 1 and not p & 7 and p + 8 <= mem.size:
+                p >>= 3; iovs = known(mem.u64[p]) or mem.learn(p, caller)
             else: iovs = mem.buffers(p, v[8], caller)
             mem.u32[o0 >> 2] = body(guest, fd, iovs)
             v[0] = 0
@@ -465,7 +459,7 @@ def fd_read(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_readdir(guest, body, fds, mem, views, new_view, log_error):
+def fd_readdir(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -489,7 +483,7 @@ def fd_readdir(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_renumber(guest, body, fds, mem, views, new_view, log_error):
+def fd_renumber(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -507,7 +501,7 @@ def fd_renumber(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_seek(guest, body, fds, mem, views, new_view, log_error):
+def fd_seek(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -532,7 +526,7 @@ def fd_seek(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_sync(guest, body, fds, mem, views, new_view, log_error):
+def fd_sync(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -551,7 +545,7 @@ def fd_sync(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_tell(guest, body, fds, mem, views, new_view, log_error):
+def fd_tell(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -572,7 +566,7 @@ def fd_tell(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def fd_write(guest, body, fds, mem, views, new_view, log_error):
+def fd_write(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -583,10 +577,8 @@ def fd_write(guest, body, fds, mem, views, new_view, log_error):
             if fd is None: v[0] = 8; return 0
             if not fd.rights & 64: v[0] = 76; return 0
             p = v[4]
-            if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
-                p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
-                iovs = [mem.u8[e:p]]
+            if v[8] == 1 and not p & 7 and p + 8 <= mem.size:
+                p >>= 3; iovs = known(mem.u64[p]) or mem.learn(p, caller)
             else: iovs = mem.buffers(p, v[8], caller)
             mem.u32[o0 >> 2] = body(guest, fd, iovs)
             v[0] = 0
@@ -600,7 +592,7 @@ def fd_write(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_create_directory(guest, body, fds, mem, views, new_view, log_error):
+def path_create_directory(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -620,7 +612,7 @@ def path_create_directory(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_filestat_get(guest, body, fds, mem, views, new_view, log_error):
+def path_filestat_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -645,7 +637,7 @@ def path_filestat_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_filestat_set_times(guest, body, fds, mem, views, new_view, log_error):
+def path_filestat_set_times(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -671,7 +663,7 @@ def path_filestat_set_times(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_link(guest, body, fds, mem, views, new_view, log_error):
+def path_link(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -697,7 +689,7 @@ def path_link(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_open(guest, body, fds, mem, views, new_view, log_error):
+def path_open(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -728,7 +720,7 @@ def path_open(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_readlink(guest, body, fds, mem, views, new_view, log_error):
+def path_readlink(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -752,7 +744,7 @@ def path_readlink(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_remove_directory(guest, body, fds, mem, views, new_view, log_error):
+def path_remove_directory(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -772,7 +764,7 @@ def path_remove_directory(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_rename(guest, body, fds, mem, views, new_view, log_error):
+def path_rename(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -796,7 +788,7 @@ def path_rename(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_symlink(guest, body, fds, mem, views, new_view, log_error):
+def path_symlink(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -817,7 +809,7 @@ def path_symlink(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def path_unlink_file(guest, body, fds, mem, views, new_view, log_error):
+def path_unlink_file(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -837,7 +829,7 @@ def path_unlink_file(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def poll_oneoff(guest, body, fds, mem, views, new_view, log_error):
+def poll_oneoff(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -861,7 +853,7 @@ def poll_oneoff(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def proc_exit(guest, body, fds, mem, views, new_view, log_error):
+def proc_exit(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -878,7 +870,7 @@ def proc_exit(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def proc_raise(guest, body, fds, mem, views, new_view, log_error):
+def proc_raise(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -896,7 +888,7 @@ def proc_raise(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def random_get(guest, body, fds, mem, views, new_view, log_error):
+def random_get(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -913,7 +905,7 @@ def random_get(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def sched_yield(guest, body, fds, mem, views, new_view, log_error):
+def sched_yield(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -929,7 +921,7 @@ def sched_yield(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def sock_accept(guest, body, fds, mem, views, new_view, log_error):
+def sock_accept(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -952,7 +944,7 @@ def sock_accept(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def sock_recv(guest, body, fds, mem, views, new_view, log_error):
+def sock_recv(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -965,10 +957,8 @@ def sock_recv(guest, body, fds, mem, views, new_view, log_error):
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
             p = v[4]
-            if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
-                p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
-                ri_data = [mem.u8[e:p]]
+            if v[8] == 1 and not p & 7 and p + 8 <= mem.size:
+                p >>= 3; ri_data = known(mem.u64[p]) or mem.learn(p, caller)
             else: ri_data = mem.buffers(p, v[8], caller)
             ri_flags = v[12]
             if ri_flags & ~3: v[0] = 28; return 0
@@ -984,7 +974,7 @@ def sock_recv(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def sock_send(guest, body, fds, mem, views, new_view, log_error):
+def sock_send(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:
@@ -994,10 +984,8 @@ def sock_send(guest, body, fds, mem, views, new_view, log_error):
             fd = fds.get(v[0])
             if fd is None: v[0] = 8; return 0
             p = v[4]
-            if v[8] == 1 and not p & 3 and p + 8 <= mem.size:
-                p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e
-                if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = 21; return 0
-                si_data = [mem.u8[e:p]]
+            if v[8] == 1 and not p & 7 and p + 8 <= mem.size:
+                p >>= 3; si_data = known(mem.u64[p]) or mem.learn(p, caller)
             else: si_data = mem.buffers(p, v[8], caller)
             si_flags = v[12]
             if si_flags & ~0: v[0] = 28; return 0
@@ -1013,7 +1001,7 @@ def sock_send(guest, body, fds, mem, views, new_view, log_error):
     return trampoline
 
 
-def sock_shutdown(guest, body, fds, mem, views, new_view, log_error):
+def sock_shutdown(guest, body, fds, mem, known, views, new_view, log_error):
     def trampoline(env, caller, a):
         v = views.get(a) or new_view(a)
         try:

@@ -21,6 +21,9 @@ RESERVATION = 1 << 32  # bytes; what module.py configures the engine with
 IOV_MAX = 1024
 """Buffers that one call looks at; a call may always move less than asked for. The limit of Linux and macOS."""
 
+MOST_KNOWN = 1024
+"""Buffers that are remembered; a guest that reads into ever new ones has them looked at each time."""
+
 _EMPTY = memoryview(b"")
 
 
@@ -29,13 +32,15 @@ class Memory:
 
     Attributes:
         size: bytes that are known to be the guest's; 0 until the first pointer is looked at.
+        known: buffers that were looked at before, by address (lower half) and length; each as a list of its own.
         u8, u16, u32, u64: the memory in units of 1, 2, 4 and 8 bytes.
     """
 
-    __slots__ = ("_context", "_handle", "size", "u8", "u16", "u32", "u64")
+    __slots__ = ("_context", "_handle", "known", "size", "u8", "u16", "u32", "u64")
 
     def __init__(self) -> None:
         self.size = 0
+        self.known: dict[int, list[memoryview]] = {}
         self.u8 = _EMPTY
         self.u16 = _EMPTY
         self.u32 = _EMPTY
@@ -107,6 +112,18 @@ class Memory:
                 part = self.span(start, length, caller)
                 found.append(part)
         return found or [self.u8[:0]]  # readv and writev of some systems refuse an empty list
+
+    def learn(self, index: int, caller: int = 0) -> list[memoryview]:
+        """The one buffer described by the 64 bits at `index` of `u64`, and remember it in `known`.
+
+        Raises:
+            WasiError: as `buffers`.
+        """
+        found = self.buffers(index << 3, 1, caller)
+        if len(self.known) >= MOST_KNOWN:
+            self.known.clear()
+        self.known[self.u64[index]] = found
+        return found
 
     def text(self, start: int, length: int, caller: int = 0) -> str:
         """A string of the guest.   [WASI-P1 string: UTF-8, not terminated]

@@ -93,7 +93,10 @@ def bind(function: Function, guest: Guest) -> Body:
     from donjon.wasm.wasi.p1 import _trampolines
 
     make = getattr(_trampolines, function.name)
-    made: Body = make(guest, function.body, guest.fds, guest.memory, guest.views, guest.new_view, guest.log_error)
+    memory = guest.memory
+    made: Body = make(
+        guest, function.body, guest.fds, memory, memory.known.get, guest.views, guest.new_view, guest.log_error
+    )
     return made
 
 
@@ -145,7 +148,7 @@ def source(function: Function) -> str:
         lines = [*head, *lines, out.store.format(o="o0", o2="o1", r=call)]
     inner = "".join(f"            {line}\n" for line in lines if line.strip())
     return (
-        f"def {function.name}(guest, body, fds, mem, views, new_view, log_error):\n"
+        f"def {function.name}(guest, body, fds, mem, known, views, new_view, log_error):\n"
         "    def trampoline(env, caller, a):\n"
         "        v = views.get(a) or new_view(a)\n"
         "        try:\n"

@@ -95,15 +95,17 @@ else:
         load = "{x} = v[{0}] | v[{0} + 1] << 32\nif {x} >> 63: {x} -= 1 << 64"
 
     class Iovecs(Type):
-        """An array of buffers, iovec or ciovec; nearly always one, hence the short way."""
+        """An array of buffers, iovec or ciovec; nearly always one, and one that was there before.
+
+        Hence the short way: its 64 bits, address and length, are looked up among those that were found to lie in
+        memory, which never shrinks.
+        """
 
         wasm = "ii"
         load = (
             "p = v[{0}]\n"
-            "if v[{1}] == 1 and not p & 3 and p + 8 <= mem.size:\n"
-            "    p >>= 2; w = mem.u32; e = w[p]; p = w[p + 1] + e\n"
-            f"    if p > mem.size and p != e and not mem.reaches(p, caller): v[0] = {Errno.FAULT}; return 0\n"
-            "    {x} = [mem.u8[e:p]]\n"
+            "if v[{1}] == 1 and not p & 7 and p + 8 <= mem.size:\n"
+            "    p >>= 3; {x} = known(mem.u64[p]) or mem.learn(p, caller)\n"
             "else: {x} = mem.buffers(p, v[{1}], caller)"
         )
 

@@ -1,0 +1,43 @@
+"""Trusted execution environments: one folder each, and what they have in common (`contract`).
+
+    from donjon import tee
+    snp = tee.load("snp")
+    evidence, collateral = snp.parse(data)
+    report = snp.verify(evidence, collateral, snp.vendor_roots(), now)
+
+A new TEE is a new folder and one line in `ALL`; the service, the command line, the configuration and the contract tests
+read it. A folder is imported when it is asked for, so nobody pays for what they do not use.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import cast
+
+from donjon.errors import UsageError
+from donjon.tee.contract import Tee
+
+__all__ = ["ALL", "load"]
+
+# In the order in which they are listed to users.
+ALL = (
+    "snp",
+    "tdx",
+    "sgx",
+    "cca",
+    "kvm",
+)
+
+
+def load(name: str) -> Tee:
+    """Import one TEE.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in ALL:
+        near = difflib.get_close_matches(name, ALL, 1)
+        hint = f'did you mean "{near[0]}"?' if near else None
+        raise UsageError(f'TEE "{name[:20]}": expected one of {", ".join(ALL)}', hint)
+    return cast("Tee", import_module(f"donjon.tee.{name}"))
