@@ -40,6 +40,11 @@ LAYERS = (
         ("donjon.keep", "donjon.project", "donjon.platform"),
         "starts and stops Keeps; makes projects; describes the machine",
     ),
+    Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
+    Layer(("donjon.steward.app",), "the Steward over HTTP"),
+    Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
+    Layer(("donjon.steward.record",), "the Steward's record on disk"),
+    Layer(("donjon.steward.authority", "donjon.steward.files"), "the Steward's keys on disk; an operator's files"),
     Layer(
         (
             "donjon.wasm",
@@ -52,6 +57,7 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
+    Layer(("donjon.steward",), "the Steward's procedure and policy: a request in, a decision out"),
     Layer(
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
         "rules and protocols: bytes in, bytes out",
@@ -86,7 +92,14 @@ NEVER = (
 )
 
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
-PURE = ("donjon.tls.pipe", "donjon.config.models", "donjon.errors", "donjon.wire", "donjon.tee")
+PURE = (
+    "donjon.tls.pipe",
+    "donjon.config.models",
+    "donjon.errors",
+    "donjon.wire",
+    "donjon.tee",
+    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
+)
 OUTSIDE = frozenset(
     "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "
     "socketserver subprocess tempfile threading time urllib uuid".split()

@@ -260,6 +260,57 @@ _LIST = (
         ),
     ),
     Command(
+        "steward serve",
+        "Serve certificates to Keeps that prove what they are",
+        handler="donjon.cli.steward:serve",
+        group="Attest",
+        options=(
+            Option(
+                "--policy", "FILE", "the policy; without it the safe defaults hold", env="STEWARD_POLICY", files=True
+            ),
+            Option(
+                "--state", "DIR", "where the authority and the record are kept; made if it is missing",
+                env="STEWARD_STATE", default="steward", files=True,
+            ),
+            Option("--key", "FILE", "key of an authority that you have, PEM", env="STEWARD_KEY", files=True),
+            Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
+            Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
+            Option("--addr", "ADDRESS", "to listen on for Keeps", env="STEWARD_ADDR", default="::"),
+            Option("--port", "PORT", "for Keeps; 0 takes any", env="STEWARD_PORT", default="3000"),
+            Option("--admin-addr", "ADDRESS", "to listen on for operators", default="127.0.0.1"),
+            Option("--admin-port", "PORT", "for operators; 0 takes any", default="3001"),
+            Option("--tls-crt", "FILE", "certificates for https, PEM; without it, http", files=True),
+            Option("--tls-key", "FILE", "their key, PEM", files=True),
+            Option("--drain", "SECONDS", "to go on serving after SIGTERM, while /readyz says no", default="0"),
+        ),
+        details="Without --key and --crt it makes an authority of its own in the state directory: a root that relying "
+        "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
+        "Every decision is on disk, in record.sqlite, before its answer leaves. Operators have /livez, /readyz, "
+        "/metrics and the record on a listener of their own.",
+        exits=(
+            ("0", "ended by SIGTERM or Ctrl-C"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, a file is missing, a key can be read by others"),
+            ("3", "this machine cannot do it: a port is taken, a permission is missing"),
+        ),
+        examples=(
+            ("donjon steward serve --policy steward.toml", "with an authority of its own"),
+            ("donjon steward serve --key ca.key --crt ca.crt", "with one that you have"),
+        ),
+    ),
+    Command(
+        "steward check-record",
+        "Check that a Steward's record is whole",
+        handler="donjon.cli.steward:check_record",
+        group="Attest",
+        arguments=(Argument("FILE", "the record", files=True),),
+        options=(Option("--head", "HASH", "a hash that was kept elsewhere, which the record must contain"),),
+        details="Every entry's hash covers the one before. It prints how many entries there are and the last hash: "
+        "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
+        exits=(("0", "the record is whole"), ("4", "it was changed")),
+        examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+    ),
+    Command(
         "completion",
         "Print a script that completes donjon's commands in a shell",
         handler="donjon.cli.completion:completion",

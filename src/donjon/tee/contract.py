@@ -312,7 +312,7 @@ def shown(value: object) -> str:
         return str(value.value) if isinstance(value, StrEnum) else value.name or hex(value.value)
     if isinstance(value, Mapping):
         return " ".join(f"{name}={shown(item)}" for name, item in value.items()) or "nothing"
-    if isinstance(value, Sequence | set | frozenset):
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str):
         return ", ".join(shown(item) for item in value) or "nothing"
     return "nothing" if value is None else str(value)
 

@@ -1,0 +1,308 @@
+"""`donjon steward`: a policy to start from, evidence judged offline, the service, its record checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from donjon.cli import tui
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
+from donjon.log import printable
+from donjon.steward import answer, files, procedure
+from donjon.steward.policy import MAX_FILE, Policy, parse
+from donjon.tee import load
+from donjon.tee.contract import Check, Demands, Outcome, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from donjon.cli.parse import Options
+    from donjon.log import Logger
+    from donjon.steward.authority import Authority
+
+    Context = Callable[..., ssl.SSLContext]
+
+__all__ = ["check_record", "init", "judge", "serve"]
+
+NAME = "steward.toml"
+
+
+def init(_options: Options) -> int:
+    """Write the template to the current directory; a file that is there stays as it is.
+
+    Returns:
+        0, or 1 when the file exists.
+    Raises:
+        PlatformError: it cannot be written; nothing is left behind.
+    """
+    from donjon.steward._template import TEMPLATE
+
+    try:
+        descriptor = os.open(NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        tui.error(f'"{NAME}" does already exist.', "edit it, or move it away first")
+        return 1
+    except OSError as error:
+        raise PlatformError(f"cannot write {NAME} in the current directory: {words_of(error)}") from error
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except OSError as error:
+        os.unlink(NAME)
+        raise PlatformError(f"cannot write {NAME} in the current directory: {words_of(error)}") from error
+    tui.note(f"wrote {NAME}; to try it: `donjon steward judge --policy {NAME} FILE`")
+    return 0
+
+
+def judge(options: Options) -> int:
+    """Judge every request and every piece of evidence among the files.
+
+    Returns:
+        0 when all were accepted, 4 when one was not.
+    Raises:
+        ParseError: a file is not what it seems to be; the policy is wrong.
+        UsageError: a file is missing, or there is nothing to judge.
+    """
+    policy = read_policy(options.policy)
+    now = read_time(options.at)
+    demanded = read_report_data(options.report_data)
+    pile = files.Pile()
+    if len(options.file) > files.MAX_FILES:
+        raise UsageError(f"expected at most {files.MAX_FILES} files, got {len(options.file)}")
+    for path in options.file:
+        pile.add(printable(path), read(path, files.MAX_FILE))
+    if options.roots is not None:
+        pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
+    if not pile.subjects:
+        raise UsageError("there is nothing to judge", "name a request or a piece of evidence beside what helps")
+    answers = [_judge(subject, pile, policy, now, demanded) for subject in pile.subjects]
+    accepted = all(item["accepted"] for item in answers)
+    if options.json:
+        import json
+
+        found = {"accepted": accepted, "at": shown(now), "policy": policy.digest.hex(), "subjects": answers}
+        tui.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    else:
+        tui.write("\n".join(as_text(item) for item in answers))
+    return 0 if accepted else VerifyError.exit_code
+
+
+def _judge(
+    subject: files.Subject, pile: files.Pile, policy: Policy, now: datetime, demanded: bytes | None
+) -> dict[str, Any]:
+    trust = pile.trust()
+    if not subject.tee:
+        decision = procedure.decide(subject.data, trust, policy, now)
+        return {"file": subject.name, "kind": "request", **answer.decision_dict(decision)}
+    demands = Demands(report_data=demanded, accept_unattested=policy.general.accept_unattested)
+    kind = load(subject.tee)
+    verdict = procedure.judge(kind, pile.parser(subject), trust[subject.tee], policy, demands, now)
+    return {"file": subject.name, "kind": "evidence", **answer.verdict_dict(verdict)}
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """One subject: what it is, every check, and the sentence that counts."""
+    checks = [
+        Check(
+            item["name"], Outcome(item["outcome"]), item["found"], item["demanded"], item["spec"], item.get("note", "")
+        )
+        for item in found["checks"]
+    ]
+    title = load(found["tee"]).TITLE if found["tee"] else "no evidence"
+    lines = [tui.bold(f"{found['file']}: {found['kind']}, {title}"), ""]
+    body = tui.table([(f"{_sign(check)} {check.name}", _about(check)) for check in checks])
+    notes = [check.note for check in checks if check.note]
+    failed = [check for check in checks if check.outcome is Outcome.FAILED]
+    told = "".join(tui.columns(f"note: {printable(note)}", 2) for note in notes)
+    if found["accepted"]:
+        result = tui.green("accepted")
+    else:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        result = f"{tui.red('refused')}: {printable(failed[0].name)}{more}"
+    return "\n".join(lines) + "\n" + body + ("\n" + told if told else "") + f"\n{result}\n"
+
+
+def _sign(check: Check) -> str:
+    return "-" if check.outcome is Outcome.NOT_APPLICABLE else tui.mark(check.outcome is Outcome.PASSED)
+
+
+def _about(check: Check) -> str:
+    """What was found, what was demanded where that says more, and where it is written."""
+    if check.outcome is Outcome.NOT_APPLICABLE:
+        parts = [f"not applicable: {printable(check.found)}"]
+    else:
+        parts = [printable(check.found)]
+        if check.demanded and check.demanded != check.found:
+            parts.append(f"demanded: {printable(check.demanded)}")
+    return "\n".join([*parts, f"[{printable(check.spec)}]"])
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal ends it.
+
+    Raises:
+        PlatformError: a port is taken, a package is missing. UsageError: a key can be read by others.
+    """
+    try:
+        from donjon.steward import serve as server
+    except ImportError as error:
+        hint = 'install it with the service: pip install "donjon[steward]"'
+        raise PlatformError(f"the service needs the package {error.name}", hint) from error
+    from donjon.steward.record import Record
+    from donjon.steward.service import Service, Writer
+
+    log = tui.logger(options.log_filter, options.log_target)
+    policy = read_policy(options.policy)
+    ports = [_number(options[key], f"--{key.replace('_', '-')}", 65535) for key in ("port", "admin_port")]
+    drain = _number(options.drain, "--drain", 3600)
+    pile = files.Pile()
+    if options.roots is not None:
+        pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
+    context = _tls(server.tls, options)
+    authority = _authority(options, log)
+    path = os.path.join(_state(options), "record.sqlite")
+    with contextlib.ExitStack() as stack:
+        public = stack.enter_context(server.listen(options.addr, ports[0]))
+        admin = stack.enter_context(server.listen(options.admin_addr, ports[1]))
+        writer = stack.enter_context(contextlib.closing(Writer(Record(path))))
+        if policy.general.accept_unattested:
+            log.warn("evidence that proves nothing is accepted: for development only", target="donjon.steward")
+        service = Service(policy, pile.trust(), authority, writer, log)
+        server.run(service, public, admin, log, context, drain)
+    return 0
+
+
+def check_record(options: Options) -> int:
+    """Compute the record's chain anew.
+
+    Raises:
+        VerifyError: it was changed.
+    """
+    from donjon.steward.record import Record
+
+    head = _hash(options.head)
+    if not os.path.exists(options.file):
+        raise UsageError(f"cannot read {printable(options.file)}: no such file", "check the path")
+    with Record(options.file, read_only=True) as book:
+        found = book.verify(head)
+    tui.write(f"{found.seq} entries\n{found.hash.hex()}\n")
+    return 0
+
+
+def _hash(given: str | None) -> bytes | None:
+    if given is None:
+        return None
+    try:
+        value = bytes.fromhex(given)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise UsageError(f"--head: expected 64 hex digits, got {len(given)} characters")
+    return value
+
+
+def _authority(options: Options, log: Logger) -> Authority:
+    """The one that was handed over, or the service's own."""
+    from donjon.steward import authority
+
+    if (options.key is None) != (options.crt is None):
+        raise UsageError("expected --key and --crt together, got one of them")
+    if options.key is not None:
+        return authority.from_files(options.key, options.crt)
+    directory, now = _state(options), datetime.now(UTC)
+    if authority.exists(directory):
+        return authority.load(directory, now)
+    log.info(f"making an authority in {directory}", target="donjon.steward")
+    return authority.create(directory, now)
+
+
+def _state(options: Options) -> str:
+    directory: str = options.state
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+    except OSError as error:
+        raise PlatformError(f"cannot make {printable(directory)}: {words_of(error)}") from error
+    return directory
+
+
+def _tls(make: Callable[[str, str], Context], options: Options) -> Context | None:
+    if (options.tls_key is None) != (options.tls_crt is None):
+        raise UsageError("expected --tls-key and --tls-crt together, got one of them")
+    return make(options.tls_crt, options.tls_key) if options.tls_key is not None else None
+
+
+def _number(given: str, name: str, most: int) -> int:
+    if not (given.isascii() and given.isdigit() and len(given) < 8 and int(given) <= most):
+        raise UsageError(f'{name}: expected a number from 0 to {most}, got "{given[:20]}"')
+    return int(given)
+
+
+# What several commands of this group read
+
+
+def read_policy(path: str | None) -> Policy:
+    """The policy in a file, or the safe default."""
+    return Policy() if path is None else parse(text(path, MAX_FILE), printable(path))
+
+
+def read_time(given: str | None) -> datetime:
+    """A time with its zone, or now.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if given is None:
+        return datetime.now(UTC)
+    hint = "write it as 2026-06-01T12:00:00Z"
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError as error:
+        raise UsageError(f'--at: expected a time, got "{given[:40]}"', hint) from error
+    if found.tzinfo is None:
+        raise UsageError(f'--at: expected a time with its zone, got "{given}"', hint)
+    return found.astimezone(UTC)
+
+
+def read_report_data(given: str | None) -> bytes | None:
+    """64 bytes in hex, or nothing."""
+    if given is None:
+        return None
+    try:
+        value = bytes.fromhex(given)
+    except ValueError:
+        value = b""
+    if len(value) != 64:
+        raise UsageError(f"--report-data: expected 128 hex digits, got {len(given)} characters")
+    return value
+
+
+def text(path: str, most: int) -> str:
+    """A file of text."""
+    try:
+        return read(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise ParseError(f"{printable(path)}: expected UTF-8, got the byte {error.object[error.start]:02x}") from error
+
+
+def read(path: str, most: int) -> bytes:
+    """A file of at most `most` bytes.
+
+    Raises:
+        UsageError: it is missing or a directory. PlatformError: it cannot be read. ParseError: it is longer.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(most + 1)
+    except ValueError as error:
+        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
+    except OSError as error:
+        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
+    if len(data) > most:
+        raise ParseError(f"{printable(path)}: expected at most {most} bytes, got more")
+    return data

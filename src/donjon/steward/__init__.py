@@ -1,0 +1,10 @@
+"""The attestation service: evidence in, certificate out.
+
+    request     a certificate request, read strictly                          no I/O
+    nonce       a freshness value that needs no memory, and its binding       no I/O
+    policy      what evidence is accepted, and what it gets                   no I/O
+    procedure   request, evidence, policy -> decision with every check        no I/O
+    files       evidence, collateral and roots as files, for `steward judge`
+
+`procedure.decide` is the whole judgement; everything else brings things to it or carries its answer away.
+"""

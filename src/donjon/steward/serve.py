@@ -1,0 +1,190 @@
+"""The process `donjon steward serve`: two listeners, an orderly end.
+
+At SIGTERM or SIGINT /readyz says no, `drain` seconds pass in which load balancers notice, nothing new is accepted,
+what has begun is finished within GRACE, the record is closed. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from donjon.errors import PlatformError, UsageError, words_of
+from donjon.log import Logger
+from donjon.steward import app
+from donjon.steward.service import Service
+
+GRACE = 10
+"""Seconds for requests that have begun."""
+HEAD_SECONDS = 10
+"""In which the head of a request has to arrive, counted from the connection or from its first byte."""
+KEEP_ALIVE = 15
+"""Seconds that an idle connection may stay."""
+MAX_CONNECTIONS = 256
+"""Connections and requests at one time; beyond it the answer is 503. Times MAX_BUNDLE it bounds the memory."""
+MAX_HEADERS = 16 * 1024
+BACKLOG = 512
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """A listening socket; "::" takes IPv4 as well.
+
+    Raises:
+        UsageError: not an IP address. PlatformError: the port is taken, or may not be had.
+    """
+    try:
+        family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+    except ValueError as error:
+        raise UsageError(f'expected an IP address to listen on, got "{address}"') from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise PlatformError(f"cannot listen on {place(address, port)}: {words_of(error)}") from error
+    return listener
+
+
+def tls(certificates: str, key: str) -> Callable[..., ssl.SSLContext]:
+    """What makes the context for the public listener: TLS 1.3 and 1.2, as Enarx's clients speak.
+
+    Raises:
+        UsageError: a file is missing, or they do not fit.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificates, key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"cannot use {certificates} and {key} for TLS: {words_of(error)}") from error
+    return lambda *_: context
+
+
+def run(
+    service: Service,
+    public: socket.socket,
+    admin: socket.socket,
+    logger: Logger,
+    context: Callable[..., ssl.SSLContext] | None = None,
+    drain: float = 0,
+) -> None:
+    """Serve until a signal says otherwise.
+
+    Args:
+        context: for TLS on the public listener; without it that is plain HTTP.
+    """
+    asyncio.run(_run(service, public, admin, logger, context, drain))
+
+
+async def _run(
+    service: Service,
+    public: socket.socket,
+    admin: socket.socket,
+    logger: Logger,
+    context: Callable[..., ssl.SSLContext] | None,
+    drain: float,
+) -> None:
+    servers = [
+        _Server(_config(app.public(service), context)),
+        _Server(_config(app.admin(service), None)),
+    ]
+    ending = asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():
+            os._exit(1)  # asked twice: whoever asks does not want to wait
+        ending.set()
+        service.draining = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    tasks = [
+        asyncio.create_task(server.serve(sockets=[listener]))
+        for server, listener in zip(servers, (public, admin), strict=True)
+    ]
+    for name, listener, scheme in (("", public, "https" if context else "http"), (" for operators", admin, "http")):
+        logger.info(f"listening on {scheme}://{place(*listener.getsockname()[:2])}{name}", target="donjon.steward")
+    await ending.wait()
+    logger.info("ending", target="donjon.steward")
+    await asyncio.sleep(drain)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: there are two servers in this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Protocol(H11Protocol):
+    """Ends connections on which no whole request head arrives in time: each holds one of MAX_CONNECTIONS places."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._rest()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Begin to count where a head is awaited, and stop where it has come."""
+        if self.conn.their_state is not h11.IDLE:
+            self._rest()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _rest(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _config(application: ASGIApp, context: Callable[..., ssl.SSLContext] | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEADERS,
+        ssl_context_factory=context,
+    )
+
+
+def place(address: str, port: int) -> str:
+    """An address and a port as URLs write them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
