@@ -14,7 +14,7 @@ from tools.check_texts import EXCEPTIONS, ROOT, check, main, tracked
 
 BANNED = {
     "the Python registry": "see https://pypi" + ".org/simple",
-    "its files": "https://files.pythonhosted" + ".org/packages/x.whl",
+    "its files": "https://files.python" + "hosted.org/packages/x.whl",
     "the JavaScript registry in a lock file": '"resolved": "https://registry.npmjs' + '.org/x/-/x-1.0.0.tgz"',
     "a mirror of Debian": "deb http://deb.debian" + ".org/debian bookworm main",
     "the same in capitals": "DEB.DEBIAN" + ".ORG",
