@@ -150,7 +150,7 @@ def serve(options: Options) -> int:
     try:
         from donjon.steward import serve as server
     except ImportError as error:
-        hint = 'install it with the service: pip install "donjon[steward]"'
+        hint = "install what the service needs: pip install starlette uvicorn h11"
         raise PlatformError(f"the service needs the package {error.name}", hint) from error
     from donjon.steward.record import Record
     from donjon.steward.service import Service, Writer
