@@ -231,19 +231,12 @@ class TlsStream(Descriptor):
         pipe, done = self._pipe, 0
         try:
             for buffer in buffers:
-                size = len(buffer)
-                if size <= PIECE:
-                    self._push(pipe.seal(buffer))
-                    done += size
-                else:
-                    for at in range(0, size, PIECE):
-                        part = buffer[at : at + PIECE]
-                        self._push(pipe.seal(part))
-                        done += len(part)
-                        if self._out and not self._room():
-                            return done
-                if self._out and not self._room():
-                    return done
+                for at in range(0, len(buffer), PIECE):
+                    part = buffer[at : at + PIECE]
+                    self._push(pipe.seal(part))
+                    done += len(part)
+                    if self._out and not self._room():
+                        return done
         except TlsError as error:
             raise _as_errno(error) from None
         except OSError:
@@ -261,21 +254,19 @@ class TlsStream(Descriptor):
             self._reactor.wait(self.host, POLLOUT)
         return True
 
-    def _push(self, data: bytes) -> bool:
-        """Send, and keep what the kernel does not take; says whether it took everything."""
+    def _push(self, data: bytes) -> None:
+        """Send, and keep what the kernel does not take."""
         if self._out:
             self._keep(self._out + data)
             if len(self._out) > MOST_KEPT:
                 self._abort("the peer wants answers of TLS without end, and takes none")
-            return False
+            return
         try:
             count = os.write(self.host, data)
         except BlockingIOError:
             count = 0
-        if count == len(data):
-            return True
-        self._keep(data[count:])
-        return False
+        if count < len(data):
+            self._keep(data[count:])
 
     def _keep(self, rest: bytes) -> None:
         """Have the reactor see to what the kernel has not taken: the guest may never write again."""
