@@ -175,16 +175,24 @@ class SimulatedIntel:
     @classmethod
     def new(cls, now: datetime) -> SimulatedIntel:
         """Make keys and certificates, valid from a day before `now` on."""
+        return cls._made([generate_private_key(SECP256R1()) for _ in range(4)], now)
+
+    def signed_anew(self, now: datetime) -> SimulatedIntel:
+        """The same keys with new certificates."""
+        return self._made([authority.key for authority in self._named().values()], now)
+
+    @classmethod
+    def _made(cls, keys: Sequence[EllipticCurvePrivateKey], now: datetime) -> SimulatedIntel:
         start = now - timedelta(days=1)
-        key = generate_private_key(SECP256R1())
+        key, processor, platform, signer = keys
         name = subject(pck.ROOT_NAME)
         der = certificate(pck.ROOT_NAME, key, name, key, start, start + LIFETIME, path_length=1)
         root = Authority(key, der, (der,))
         return cls(
             root,
-            root.issue(pck.CA_NAMES[0], start, path_length=0),
-            root.issue(pck.CA_NAMES[1], start, path_length=0),
-            root.issue(pck.TCB_SIGNER_NAME, start),
+            root.issue(pck.CA_NAMES[0], start, key=processor, path_length=0),
+            root.issue(pck.CA_NAMES[1], start, key=platform, path_length=0),
+            root.issue(pck.TCB_SIGNER_NAME, start, key=signer),
         )
 
     def roots(self) -> Roots:
@@ -596,3 +604,80 @@ def _refuse(changes: Mapping[str, Any]) -> None:
     """Unknown names of changes are mistakes of the caller."""
     if changes:
         raise UsageError(f"simulated Intel: expected known changes, got {', '.join(changes)}")
+
+
+# For donjon.sim, see donjon.tee.simulated
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Simulated Intel, and the keys of one machine of its making."""
+
+    intel: SimulatedIntel
+    pck_key: EllipticCurvePrivateKey
+    attestation_key: EllipticCurvePrivateKey
+
+    def machine(self, now: datetime, ca: str = "platform") -> SimulatedPlatform:
+        """The machine; its numbers are always the same, its PCK certificate is new."""
+        name = hashlib.sha256(self.intel.root.der).digest()
+        several = ca == "platform"
+        numbers = platform_numbers(
+            ppid=name[:16],
+            platform_instance=name[16:] if several else None,
+            sgx_type=SgxType.SCALABLE if several else SgxType.STANDARD,
+            dynamic_platform=True if several else None,
+            cached_keys=True if several else None,
+            smt=True if several else None,
+        )
+        made = self.intel.platform(numbers, ca=ca, key=self.pck_key, start=now - timedelta(days=1))
+        return replace(made, attestation_key=self.attestation_key)
+
+
+MAKER = "intel"
+_KEYS = ("pck", "attestation")
+
+
+def make(now: datetime) -> dict[str, bytes]:
+    """Keys and certificates of a new maker."""
+    keys = (generate_private_key(SECP256R1()), generate_private_key(SECP256R1()))
+    return dump(Maker(SimulatedIntel.new(now), *keys))
+
+
+def dump(maker: Maker) -> dict[str, bytes]:
+    """Its files, PEM."""
+    found = {f"intel-{name}": data for name, data in maker.intel.dump().items()}
+    for name, key in zip(_KEYS, (maker.pck_key, maker.attestation_key), strict=True):
+        found[f"intel-{name}.key"] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return found
+
+
+def open_maker(files: Mapping[str, bytes]) -> Maker:
+    """The maker again.
+
+    Raises:
+        ParseError: a file is missing, or is not what `dump` gave.
+    """
+    intel = SimulatedIntel.load({name.removeprefix("intel-"): data for name, data in files.items()})
+    keys = []
+    for name in _KEYS:
+        try:
+            key = load_pem_private_key(files.get(f"intel-{name}.key", b""), None)
+        except (ValueError, TypeError) as error:
+            raise ParseError(f"intel-{name}.key: expected a private key: {error}") from error
+        if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
+            raise ParseError(f"intel-{name}.key: expected a key on P-256")
+        keys.append(key)
+    return Maker(intel, *keys)
+
+
+def renew(maker: Maker, now: datetime) -> Maker:
+    """The maker with certificates that hold at `now` and a year on, for the same keys."""
+    root = pki.certificate(maker.intel.root.der)
+    if root.not_valid_before_utc <= now <= root.not_valid_after_utc - timedelta(days=365):
+        return maker
+    return replace(maker, intel=maker.intel.signed_anew(now))
+
+
+def roots(maker: Maker) -> Roots:
+    """What somebody has to trust in order to believe it."""
+    return maker.intel.roots()

@@ -1,16 +1,32 @@
-"""TD reports for simulated platforms (`donjon.tee.intel.simulate`)."""
+"""TD reports for simulated platforms (`donjon.tee.intel.simulate`), and TDs for `donjon.sim`."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
-from donjon.tee.intel.simulate import NEWER_TEE_TCB_SVN, TEE_TCB_SVN
+from donjon.errors import UsageError
+from donjon.tee.intel.evidence import encode_evidence
+from donjon.tee.intel.simulate import (
+    MAKER,
+    NEWER_TEE_TCB_SVN,
+    TEE_TCB_SVN,
+    Maker,
+    SimulatedPlatform,
+    dump,
+    make,
+    open_maker,
+    renew,
+    roots,
+)
+from donjon.tee.intel.tcb import TcbStatus
+from donjon.tee.simulated import Blobs, State, Word
 from donjon.tee.tdx.layout import TdAttributes, TdReport10, TdReport15
 from donjon.wire import pack
 
-__all__ = ["td_report"]
+__all__ = ["MAKER", "WORDS", "dump", "guest", "make", "open_maker", "renew", "roots", "td_report"]
 
 
 def td_report(*, newer: bool = True, **changes: Any) -> bytes:
@@ -43,3 +59,43 @@ def td_report(*, newer: bool = True, **changes: Any) -> bytes:
     body = replace(body, **{key: value for key, value in changes.items() if key not in later})
     rest = replace(rest, **{key: value for key, value in changes.items() if key in later})
     return pack(body) + (pack(rest) if newer else b"")
+
+
+# For donjon.sim, see donjon.tee.simulated
+
+WORDS = (Word("tcb", "UpToDate", "Intel's lists know nothing against the platform"),)
+PADDED = 8000
+"""Bytes of what Linux hands out for a quote: zeros fill it up."""
+
+
+def guest(maker: Maker, state: State, workload: bytes) -> Guest:
+    """A TD on a machine in this state.
+
+    Args:
+        workload: MRCONFIGID, at most 48 bytes.
+    """
+    if len(workload) > 48:
+        raise UsageError(f"MRCONFIGID: expected at most 48 bytes, got {len(workload)}")
+    return Guest(maker, state, workload.ljust(48, b"\0"))
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a TD can ask of its hardware."""
+
+    maker: Maker
+    state: State
+    workload: bytes
+
+    def blobs(self, report_data: bytes, now: datetime) -> Blobs:
+        """The quote, filled up as Linux does it."""
+        return Blobs(self._quote(self.maker.machine(now), report_data).ljust(PADDED, b"\0"))
+
+    def evidence(self, report_data: bytes, now: datetime) -> bytes:
+        """The quote with Intel's collateral."""
+        machine = self.maker.machine(now)
+        collateral = self.maker.intel.collateral(machine, "tdx", now, TcbStatus(self.state["tcb"]))
+        return encode_evidence(self._quote(machine, report_data), collateral)
+
+    def _quote(self, machine: SimulatedPlatform, report_data: bytes) -> bytes:
+        return machine.tdx_quote(td_report(report_data=report_data, mr_config_id=self.workload))
