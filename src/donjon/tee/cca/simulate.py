@@ -272,7 +272,46 @@ def _spki(key: ec.EllipticCurvePrivateKey) -> bytes:
 # For donjon.sim, see donjon.tee.simulated
 
 MAKER = "arm"
-WORDS = (Word("lifecycle", "secured", "nobody can look into the platform"),)
+_LIFECYCLES = {
+    layout.Lifecycle.SECURED: "nobody can look into the platform",
+    layout.Lifecycle.UNKNOWN: "the platform does not say",
+    layout.Lifecycle.ASSEMBLY_AND_TEST: "it is being made",
+    layout.Lifecycle.PROVISIONING: "it is being given its keys",
+    layout.Lifecycle.REALM_DEBUG: "who manages the realms can be debugged",
+    layout.Lifecycle.ROOT_DEBUG: "everything can be debugged",
+    layout.Lifecycle.DECOMMISSIONED: "it is out of use",
+}
+_NUMBERS = {str(state): number << 8 for number, state in layout.LIFECYCLES.items()}
+# fmt: off
+WORDS = (
+    *(Word("lifecycle", str(state), about, "" if state is layout.Lifecycle.SECURED else "platform.lifecycle")
+      for state, about in _LIFECYCLES.items()),
+    Word("profile", "platform-1.0-realm-2.0", "the platform's profile of 2023, the realm's of 2024"),
+    Word("profile", "platform-2.0", "both of 2024"),
+    Word("profile", "platform-1.0", "both of 2023"),
+    Word("profile", "legacy", "of before 2023: deprecated, which the verdict notes"),
+    Word("tag", "tag-907", "the collection of today"),
+    Word("tag", "tag-399", "the older collection"),
+    Word("anchor", "known", "the platform's key is among the roots"),
+    Word("anchor", "unknown-platform", "it is not", "platform.anchor"),
+    Word("memory", "private", "encrypted under a key that no other realm has"),
+    Word("memory", "shared", "under one that others have too; legacy and 2023 do not say"),
+    Word("exposure", "alone", "nothing beside the processor reaches the realm's memory, firmware stays as measured"),
+    Word("exposure", "live-activation", "firmware may be replaced while the realm runs", "realm.live_activation"),
+    Word("exposure", "devices", "devices are assigned to the realm", "realm.devices"),
+)
+# fmt: on
+_PROFILES = {
+    "platform-1.0-realm-2.0": (layout.PLATFORM_1_0, layout.REALM_2_0),
+    "platform-2.0": (layout.PLATFORM_2_0, layout.REALM_2_0),
+    "platform-1.0": (layout.PLATFORM_1_0, layout.REALM_1_0),
+    "legacy": (layout.LEGACY_PLATFORM, layout.LEGACY_REALM),
+}
+_EXPOSURE: Mapping[str, Mapping[str, Any]] = {
+    "alone": {},
+    "live-activation": {"lfa_policy": 1},
+    "devices": {"devices_token_hash": hashlib.sha256(b"the evidence of simulated devices").digest()},
+}
 
 
 def make(now: datetime) -> dict[str, bytes]:
@@ -340,8 +379,25 @@ class Guest:
     def blobs(self, report_data: bytes, now: datetime) -> Blobs:
         """The token."""
         del now
-        realm = SimulatedRealm(REALM, self.workload)
-        return Blobs(self.platform.token(realm, report_data))
+        state = self.state
+        platform, realm = _PROFILES[state["profile"]]
+        changes: dict[str, Any] = {"profile": platform, "lifecycle": _NUMBERS[state["lifecycle"]]}
+        if platform == layout.PLATFORM_2_0:
+            changes["client_id"] = 1
+        if state["anchor"] == "unknown-platform":
+            changes["instance_id"] = b"\x01" + hashlib.sha256(b"another platform").digest()
+        mec = 1 if state["memory"] == "private" else 0
+        # The realm's id is always the same, as a realm that starts again from the same image keeps it.
+        id_ = b"\x01" + hashlib.sha256(self.platform.claims.instance_id + b"realm").digest()
+        return Blobs(
+            self.platform.token(
+                SimulatedRealm(REALM, self.workload, profile=realm, mec_policy=mec, instance_id=id_),
+                report_data,
+                layout.COLLECTION_TAG if state["tag"] == "tag-399" else layout.CMW_TAG,
+                platform_changes=changes,
+                realm_changes=_EXPOSURE[state["exposure"]],
+            )
+        )
 
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """The token, wrapped."""

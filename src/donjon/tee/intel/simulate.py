@@ -52,6 +52,7 @@ from donjon.tee.intel.p256 import point, sign
 from donjon.tee.intel.pck import Platform, SgxType
 from donjon.tee.intel.tcb import TcbStatus
 from donjon.tee.intel.verify import ROOT
+from donjon.tee.simulated import State, Word
 from donjon.wire import pack
 from donjon.wire.der import (
     BOOLEAN,
@@ -617,10 +618,10 @@ class Maker:
     pck_key: EllipticCurvePrivateKey
     attestation_key: EllipticCurvePrivateKey
 
-    def machine(self, now: datetime, ca: str = "platform") -> SimulatedPlatform:
-        """The machine; its numbers are always the same, its PCK certificate is new."""
+    def machine(self, state: State, now: datetime) -> SimulatedPlatform:
+        """The machine in a state; its numbers are always the same, its PCK certificate is new."""
         name = hashlib.sha256(self.intel.root.der).digest()
-        several = ca == "platform"
+        several = state["packages"] == "platform-ca"
         numbers = platform_numbers(
             ppid=name[:16],
             platform_instance=name[16:] if several else None,
@@ -629,11 +630,81 @@ class Maker:
             cached_keys=True if several else None,
             smt=True if several else None,
         )
-        made = self.intel.platform(numbers, ca=ca, key=self.pck_key, start=now - timedelta(days=1))
+        start = now - timedelta(days=1)
+        end = start
+        if state["pck"] == "pck-expired":
+            start -= LIFETIME
+        else:
+            end += LIFETIME
+        ca = "platform" if several else "processor"
+        made = self.intel.platform(numbers, ca=ca, key=self.pck_key, start=start, end=end)
         return replace(made, attestation_key=self.attestation_key)
+
+    def collateral(self, state: State, machine: SimulatedPlatform, tee: TeeName, now: datetime) -> Collateral:
+        """What Intel has published about the machine, and a request brings along."""
+        if state["collateral"] == "no-collateral":
+            return Collateral()
+        at = now - timedelta(days=60) if state["collateral"] == "stale" else now
+        states = {key: TcbStatus(state.get(key, "").partition("-")[2] or "UpToDate") for key in ("qe", "module")}
+        made = self.intel.collateral(
+            machine,
+            tee,
+            at,
+            TcbStatus(state["tcb"]),
+            qe_status=states["qe"],
+            module_status=states["module"],
+        )
+        start = at - timedelta(days=1)
+        if state["pck"] == "pck-revoked":
+            above = self.intel.platform_ca if state["packages"] == "platform-ca" else self.intel.processor_ca
+            made = replace(made, crls=(made.crls[0], above.crl(start, [machine.pck.serial])))
+        elif state["pck"] == "ca-revoked":
+            serials = [self.intel.platform_ca.serial, self.intel.processor_ca.serial]
+            made = replace(made, crls=(self.intel.root.crl(start, serials), *made.crls[1:]))
+        return replace(made, qe_identity=None) if state["collateral"] == "no-qe-identity" else made
 
 
 MAKER = "intel"
+# fmt: off
+_TCB = {
+    TcbStatus.UP_TO_DATE: "Intel's lists know nothing against the platform",
+    TcbStatus.SW_HARDENING_NEEDED: "the guest must have been built with mitigations",
+    TcbStatus.CONFIGURATION_NEEDED: "the machine's owner must have switched something",
+    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: "both",
+    TcbStatus.OUT_OF_DATE: "known weaknesses are not fixed",
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: "they are not, and something must be switched",
+    TcbStatus.REVOKED: "keys of this level may be known to others",
+    TcbStatus.NOT_SUPPORTED: "below every level",
+}
+TCB_WORDS = tuple(
+    Word("tcb", str(status), about, "" if status is TcbStatus.UP_TO_DATE else "tcb.status")
+    for status, about in _TCB.items()
+)
+QE_WORDS = (
+    Word("qe", "qe-UpToDate", "the quoting enclave is current"),
+    Word("qe", "qe-OutOfDate", "it has known weaknesses", "tcb.status"),
+    Word("qe", "qe-Revoked", "its keys may be known to others", "tcb.status"),
+    Word("qe", "qe-NotSupported", "it is below every level", "tcb.status"),
+)
+MODULE_WORDS = (
+    Word("module", "module-UpToDate", "the TDX module is current"),
+    Word("module", "module-OutOfDate", "it has known weaknesses", "tcb.status"),
+    Word("module", "module-Revoked", "nobody should rely on it", "tcb.status"),
+    Word("module", "module-NotSupported", "it is below every level", "tcb.status"),
+)
+MACHINE_WORDS = (
+    Word("pck", "pck-certified", "the platform's certificate is good"),
+    Word("pck", "pck-expired", "it has ended", "pck.validity"),
+    Word("pck", "pck-revoked", "its issuer's list names it", "pck.not_revoked"),
+    Word("pck", "ca-revoked", "the root's list names its issuer", "pck_ca.not_revoked"),
+    Word("packages", "platform-ca", "a server, certified by the Platform CA"),
+    Word("packages", "processor-ca", "a machine with one processor, certified by the Processor CA"),
+    Word("collateral", "fresh", "evidence brings all that Intel has published about it"),
+    Word("collateral", "stale", "lists and CRLs have ended", "root_ca_crl.validity"),
+    Word("collateral", "no-qe-identity", "as Enarx's requests: without QE identity", "qe_identity.present"),
+    Word("collateral", "no-collateral", "the quote alone", "root_ca_crl.present"),
+)
+# fmt: on
 _KEYS = ("pck", "attestation")
 
 

@@ -414,17 +414,50 @@ def _table(part: Any, values: Mapping[str, Any]) -> object:
 # For donjon.sim, see donjon.tee.simulated
 
 MAKER = "amd"
+# fmt: off
 WORDS = (
-    Word("product", "turin", "a processor of the Turin generation, reports of version 5"),
-    Word("product", "genoa", "of the Genoa generation, reports of version 3"),
+    Word("product", "turin", "a processor of the Turin generation"),
+    Word("product", "genoa", "of the Genoa generation"),
     Word("product", "milan", "of the Milan generation, which is known to be broken", "policy.products"),
     Word("key", "vcek", "the chip's own key has signed"),
     Word("key", "vlek", "a key of a cloud provider has signed"),
+    Word("report", "report-usual", "of the version that the product's current firmware makes"),
+    Word("report", "report-2", "of version 2, which does not name its processor"),
+    Word("report", "report-3", "of version 3"),
+    Word("report", "report-5", "of version 5, with mitigation vectors"),
     Word("firmware", "up-to-date", "firmware at the shipped minimum or above"),
-    Word("firmware", "out-of-date", "security version numbers one below the shipped minimum", "tcb.reported_minimum"),
+    Word("firmware", "out-of-date", "version numbers one below the shipped minimum", "tcb.reported_minimum"),
     Word("firmware", "provisional", "newer firmware runs that is not committed yet", "policy.allow_provisional"),
+    Word("certificate", "key-certified", "the key's certificate is for this chip and TCB"),
+    Word("certificate", "key-expired", "it has ended", "chain.vek_validity"),
+    Word("certificate", "key-of-other-tcb", "it is for older microcode than is reported", "vek.microcode"),
+    Word("certificate", "key-of-other-chip", "it is for another chip", "vek.chip_id"),
+    Word("crl", "not-revoked", "a fresh revocation list, with nothing that matters"),
+    Word("crl", "revoked", "AMD's list names the ASK, or the ASVK", "crl.revoked"),
+    Word("crl", "crl-stale", "the list has ended", "crl.validity"),
+    Word("crl", "crl-missing", "there is no list", "policy.crl"),
+    Word("guest", "sealed", "a guest whose owner allowed the host nothing"),
+    Word("guest", "debug", "the host may read and change it", "policy.allow_debug"),
+    Word("guest", "migratable", "a migration agent may move it", "policy.allow_migration"),
+    Word("guest", "vmpl-1", "the report was asked for by less privileged code", "policy.vmpl"),
+    Word("machine", "checked", "memory was checked for aliases at boot"),
+    Word("machine", "unchecked", "it was not (BadRAM)", "policy.alias_check"),
+    Word("machine", "masked", "the host hides the chip's id", "policy.allow_masked_chip_id"),
 )
+# fmt: on
 _KINDS = {"vcek": SigningKey.VCEK, "vlek": SigningKey.VLEK}
+_USUAL = GuestPolicy.SMT | GuestPolicy.RESERVED_17
+_GUESTS: Mapping[str, Mapping[str, Any]] = {
+    "sealed": {},
+    "debug": {"policy": _USUAL | GuestPolicy.DEBUG},
+    "migratable": {"policy": _USUAL | GuestPolicy.MIGRATE_MA, "report_id_ma": bytes(32)},
+    "vmpl-1": {"vmpl": 1},
+}
+_MACHINES: Mapping[str, Mapping[str, Any]] = {
+    "checked": {},
+    "unchecked": {"platform_info": PlatformInfo.SMT_EN | PlatformInfo.ECC_EN},
+    "masked": {"chip_id": bytes(64)},
+}
 _CRL_LIFE = timedelta(days=30)
 
 
@@ -509,27 +542,48 @@ class Guest:
             chip.kind.name: chip.vek,
             "ASK": anchors[f"{product}/{issuer}"],
             "ARK": anchors[f"{product}/ARK"],
-            "CRL": crl,
         }
+        if crl is not None:
+            table["CRL"] = crl
         return Blobs(report, write_table(table))
 
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """Enarx's encoding, with the certificate of the key and the revocation list."""
         report, chip, crl = self._all(report_data, now)
-        return encode(report, chip.vek, [(addresses.crl_address(chip.product, chip.kind), crl)])
+        lists = [] if crl is None else [(addresses.crl_address(chip.product, chip.kind), crl)]
+        return encode(report, chip.vek, lists)
 
-    def _all(self, report_data: bytes, now: datetime) -> tuple[bytes, Chip, bytes]:
-        product = Product[self.state["product"].title()]
-        chip = self.vendor.chip(product, now - timedelta(days=1), _KINDS[self.state["key"]])
-        rows: dict[str, Any] = {"report_data": report_data, "host_data": self.workload}
-        if self.state["firmware"] == "out-of-date":
+    def _all(self, report_data: bytes, now: datetime) -> tuple[bytes, Chip, bytes | None]:
+        """A report, the machine with its certificate, and the revocation list."""
+        state, day = self.state, timedelta(days=1)
+        product, kind = Product[state["product"].title()], _KINDS[state["key"]]
+        chip = self.vendor.chip(product, now - day, kind)
+        if state["firmware"] == "out-of-date":
             family, model, stepping = CPUIDS[product]
             least = floors.minimum(product, Cpuid(family=family, model=model, stepping=stepping))
             chip = replace(chip, tcb=replace(chip.tcb, **{part: number - 1 for part, number in least.items()}))
-        elif self.state["firmware"] == "provisional":
+        rows: dict[str, Any] = {"report_data": report_data, "host_data": self.workload}
+        if state["firmware"] == "provisional":
             rows |= {"current_build": 41, "current_tcb": replace(chip.tcb, snp=chip.tcb.snp + 1).write()}
-        crl = self.vendor.crl(product, now - timedelta(days=1), now + _CRL_LIFE)
-        return chip.report(**rows), chip, crl
+        rows |= _GUESTS[state["guest"]]
+        rows |= _MACHINES[state["machine"]]
+        if state["report"] != "report-usual":
+            rows["version"] = int(state["report"][-1])
+        report = chip.report(**rows)
+        match state["certificate"]:
+            case "key-expired":
+                chip = replace(chip, since=now - 8 * YEAR)
+            case "key-of-other-tcb":
+                chip = replace(chip, tcb=replace(chip.tcb, microcode=chip.tcb.microcode - 1))
+            case "key-of-other-chip":
+                chip = replace(chip, chip_id=self.vendor.chip(product, now - day, kind, b"other").chip_id)
+        crl = None
+        if state["crl"] != "crl-missing":
+            issuer = "ASVK" if kind is SigningKey.VLEK else "ASK"
+            serials = [self.vendor.usual(product, issuer).serial] if state["crl"] == "revoked" else []
+            start = now - 60 * day if state["crl"] == "crl-stale" else now - day
+            crl = self.vendor.crl(product, start, start + _CRL_LIFE, serials)
+        return report, chip, crl
 
 
 def _key(files: Mapping[str, bytes], kind: str) -> object:

@@ -10,8 +10,12 @@ from typing import Any
 from donjon.errors import UsageError
 from donjon.tee.intel.evidence import encode_evidence
 from donjon.tee.intel.simulate import (
+    MACHINE_WORDS,
     MAKER,
+    MODULE_WORDS,
     NEWER_TEE_TCB_SVN,
+    QE_WORDS,
+    TCB_WORDS,
     TEE_TCB_SVN,
     Maker,
     SimulatedPlatform,
@@ -63,7 +67,30 @@ def td_report(*, newer: bool = True, **changes: Any) -> bytes:
 
 # For donjon.sim, see donjon.tee.simulated
 
-WORDS = (Word("tcb", "UpToDate", "Intel's lists know nothing against the platform"),)
+_RELAUNCH = {
+    TcbStatus.TD_RELAUNCH_ADVISED: "the TDX module has been updated, the TD started before that",
+    TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED: "it has, and the machine's owner must have switched something",
+}
+# fmt: off
+WORDS = (
+    *TCB_WORDS,
+    *(Word("tcb", str(status), about, "tcb.status") for status, about in _RELAUNCH.items()),
+    *QE_WORDS,
+    *MODULE_WORDS,
+    *MACHINE_WORDS,
+    Word("quote", "quote-5", "version 5, with a TD report 1.5"),
+    Word("quote", "quote-5-td-1.0", "version 5, with a TD report 1.0"),
+    Word("quote", "quote-4", "version 4, which has TD reports 1.0 only"),
+    Word("guest", "sealed", "a TD in its production mode"),
+    Word("guest", "debug", "the host can read and change it", "td.debug"),
+    Word("guest", "migratable", "a service TD can move it elsewhere", "td.migratable"),
+)
+# fmt: on
+_EXTRA = {
+    "sealed": TdAttributes(0),
+    "debug": TdAttributes.DEBUG,
+    "migratable": TdAttributes.MIGRATABLE,
+}
 PADDED = 8000
 """Bytes of what Linux hands out for a quote: zeros fill it up."""
 
@@ -89,13 +116,22 @@ class Guest:
 
     def blobs(self, report_data: bytes, now: datetime) -> Blobs:
         """The quote, filled up as Linux does it."""
-        return Blobs(self._quote(self.maker.machine(now), report_data).ljust(PADDED, b"\0"))
+        return Blobs(self._quote(self.maker.machine(self.state, now), report_data).ljust(PADDED, b"\0"))
 
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """The quote with Intel's collateral."""
-        machine = self.maker.machine(now)
-        collateral = self.maker.intel.collateral(machine, "tdx", now, TcbStatus(self.state["tcb"]))
-        return encode_evidence(self._quote(machine, report_data), collateral)
+        machine = self.maker.machine(self.state, now)
+        quote = self._quote(machine, report_data)
+        return encode_evidence(quote, self.maker.collateral(self.state, machine, "tdx", now))
 
     def _quote(self, machine: SimulatedPlatform, report_data: bytes) -> bytes:
-        return machine.tdx_quote(td_report(report_data=report_data, mr_config_id=self.workload))
+        # Where it is not said that a newer module has been loaded meanwhile, the module is the TD's own.
+        updated = self.state["tcb"] in _RELAUNCH
+        report = td_report(
+            newer=self.state["quote"] == "quote-5",
+            report_data=report_data,
+            mr_config_id=self.workload,
+            td_attributes=TdAttributes.SEPT_VE_DISABLE | _EXTRA[self.state["guest"]],
+            tee_tcb_svn_2=NEWER_TEE_TCB_SVN if updated else TEE_TCB_SVN,
+        )
+        return machine.tdx_quote(report, 4 if self.state["quote"] == "quote-4" else 5)
