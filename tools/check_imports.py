@@ -40,6 +40,9 @@ LAYERS = (
         ("donjon.keep", "donjon.project", "donjon.platform"),
         "starts and stops Keeps; makes projects; describes the machine",
     ),
+    Layer(
+        ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
+    ),
     Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
