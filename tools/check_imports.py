@@ -92,6 +92,14 @@ NEVER = (
     ("donjon.wasm", "donjon.config", "what a guest gets is handed over by the Keep, not read from a file"),
     ("donjon.wasm", "donjon.keep", "an engine can be used without a Keep"),
     ("donjon.wasm", "donjon.cli", "an engine can be used without a command line"),
+    *(
+        ("donjon.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for name in TEES
+    ),
+    *(
+        ("donjon.cli.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for name in TEES
+    ),
 )
 
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.

@@ -100,7 +100,7 @@ def _judge(
         return {"file": subject.name, "kind": "request", **answer.decision_dict(decision)}
     demands = Demands(report_data=demanded, accept_unattested=policy.general.accept_unattested)
     kind = load(subject.tee)
-    verdict = procedure.judge(kind, pile.parser(subject), trust[subject.tee], policy, demands, now)
+    verdict = procedure.judge(kind, lambda: kind.parse(subject.data), trust[subject.tee], policy, demands, now)
     return {"file": subject.name, "kind": "evidence", **answer.verdict_dict(verdict)}
 
 

@@ -73,11 +73,11 @@ class Trust:
 
     Args:
         roots: the vendor's, and others if the operator gave some; tried in this order.
-        complete: adds the Steward's own collateral to what came with the evidence; takes and gives the TEE's kind.
+        complete: takes evidence and the collateral that came with it; gives that with the Steward's own added.
     """
 
     roots: tuple[Roots, ...]
-    complete: Callable[[Any], Any] = lambda own: own
+    complete: Callable[[Any, Any], Any] = lambda _evidence, own: own
 
 
 def vendor_trust() -> dict[str, Trust]:
@@ -359,7 +359,7 @@ def _verifier(
 ) -> Callable[[], VerifiedReport[Any]]:
     def verify() -> VerifiedReport[Any]:
         evidence, collateral = parse()
-        return kind.verify(evidence, trust.complete(collateral), roots, now)
+        return kind.verify(evidence, trust.complete(evidence, collateral), roots, now)
 
     return verify
 
