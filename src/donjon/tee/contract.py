@@ -30,7 +30,7 @@ from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, get_type_hints
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hints
 
 import msgspec
 
@@ -232,7 +232,11 @@ class Checks:
 
     def that(self, name: str, ok: bool, found: object, demanded: object, spec: str, note: str = "") -> bool:
         """Ask whatever `ok` says; `found` and `demanded` are written as by `shown`."""
-        return self.record(Check(name, _PASSED if ok else _FAILED, kept(found), kept(demanded), spec, note))
+        if type(found) not in _CONSTANT:
+            found = kept(found)
+        if type(demanded) not in _CONSTANT:
+            demanded = kept(demanded)
+        return self.record(Check(name, _PASSED if ok else _FAILED, found, demanded, spec, note))
 
     def equal(self, name: str, found: object, demanded: object, spec: str, note: str = "") -> bool:
         """Ask whether both are the same."""
@@ -250,7 +254,7 @@ class Checks:
 
     def skip(self, name: str, why: str, spec: str, demanded: object = "", note: str = "") -> bool:
         """Note a question that does not arise; `why` is a clause, e.g. "the report is of version 2"."""
-        return self.record(Check(name, _NOT_APPLICABLE, why, kept(demanded), spec, note))
+        return self.record(Check(name, _NOT_APPLICABLE, why, demanded and kept(demanded), spec, note))
 
     def within(
         self, name: str, start: datetime, end: datetime | None, now: datetime, spec: str, note: str = ""
@@ -353,10 +357,12 @@ _CONSTANT = frozenset({str, int, bytes, bool, type(None), datetime, Words})
 
 def kept(value: object) -> object:
     """What `shown` will write at any later time as it would now: the value itself if it cannot change, else text."""
-    kind = type(value)
-    if kind in _CONSTANT or isinstance(value, Enum):
+    if type(value) in _CONSTANT or isinstance(value, Enum):
         return value
-    if kind is tuple and all(type(item) in _CONSTANT or isinstance(item, Enum) for item in cast("tuple[Any]", value)):
+    if type(value) is tuple:
+        for item in value:
+            if type(item) not in _CONSTANT and not isinstance(item, Enum):
+                return shown(value)
         return value
     return shown(value)
 

@@ -30,6 +30,8 @@ _STRINGS = (
     "qe_identity_signature",
 )
 MAX_CRLS = 8
+MAX_KEPT = 64 * 1024
+"""Bytes of collateral that are remembered once they are read, and what they are worth. Today's have about 20 KiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from donjon.errors import ParseError
 from donjon.tee.intel import strictjson, x509
-from donjon.tee.intel.collateral import MAX_CRLS, Collateral, Signed
+from donjon.tee.intel.collateral import MAX_CRLS, MAX_KEPT, Collateral, Signed
 from donjon.tee.intel.layout import MAX_QUOTE
 from donjon.wire import der
 from donjon.wire.der import OCTET_STRING, SEQUENCE, UTF8_STRING, Der, encode
@@ -28,8 +28,6 @@ from donjon.wire.der import OCTET_STRING, SEQUENCE, UTF8_STRING, Der, encode
 MAX_EVIDENCE = 4 * 1024 * 1024
 """Bytes of an extension's value. CRLs may have 1 MiB each; what Enarx sends has 13 KiB."""
 MAX_EVENT_LOG = 256 * 1024
-MAX_KEPT = 64 * 1024
-"""Bytes of collateral that are remembered once they are read. Today's have about 20 KiB."""
 
 _QE_IDENTITY = der.context(0)
 _EVENT_LOG = der.context(1)
