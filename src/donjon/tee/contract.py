@@ -224,11 +224,14 @@ class Checks:
             BugError: a check of this name was made before.
         """
         made = tuple(made)
-        before = len(self._all)
-        self._all.update({check.name: check for check in made})
-        if len(self._all) != before + len(made):
+        recorded = self._all
+        before = len(recorded)
+        for check in made:
+            recorded[check.name] = check
+            if check.outcome is _FAILED:
+                self._failed = True
+        if len(recorded) != before + len(made):
             raise BugError(f"{self.tee}: a check is made twice, one of {', '.join(check.name for check in made)}")
-        self._failed = self._failed or first_failure(made) is not None
 
     def that(self, name: str, ok: bool, found: object, demanded: object, spec: str, note: str = "") -> bool:
         """Ask whatever `ok` says; `found` and `demanded` are written as by `shown`."""
@@ -627,7 +630,7 @@ def appraise(
     checks = Checks(tee.NAME, report.checks)
     check_demands(checks, report, demands)
     checks.extend(tee.judge(report, policy))
-    return Verdict(tee.NAME, checks.all, report, first_failure(checks.all))
+    return Verdict(tee.NAME, checks.all, report, None if checks.ok else first_failure(checks.all))
 
 
 def check_demands(checks: Checks, report: VerifiedReport[Any], demands: Demands) -> None:
