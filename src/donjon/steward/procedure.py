@@ -235,8 +235,7 @@ def decide(
     if not checks.passed("request.tee"):
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     verdict = judge(kind, lambda: kind.parse(evidence), trust[kind.NAME], policy, demands, now)  # (3) to (7)
-    for check in verdict.checks:
-        checks.record(check)
+    checks.extend(verdict.checks)
     if not checks.ok:
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     report = verdict.require()
