@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from donjon.config.models import Config
+    from donjon.config.roots import Root
 
 __all__ = ["Launch", "check_guest_text"]
 
@@ -28,7 +29,7 @@ class Launch:
         ParseError, UsageError: the configuration's file is malformed or missing, an argument or variable cannot be one.
     """
 
-    __slots__ = ("args", "config", "env", "module", "name")
+    __slots__ = ("_roots", "args", "config", "env", "module", "name")
 
     def __init__(
         self,
@@ -40,12 +41,27 @@ class Launch:
         self.module = module
         self.name = "module" if isinstance(module, bytes) else module
         self.config = _config(config)
+        self._roots: Mapping[str, Root] | None = None
         self.args = tuple(check_guest_text(arg, "argument") for arg in args)
         self.env = dict(env or {})
         for key, value in self.env.items():
             if key in ("FD_COUNT", "FD_NAMES") or not key or "=" in key:
                 raise UsageError(f'variable "{key}": expected a name without "=" that is not FD_COUNT or FD_NAMES')
             check_guest_text(key + value, f'variable "{key}"')
+
+    def roots(self) -> Mapping[str, Root]:
+        """What the files in `[roots]` hold; they are read at the first call, and never again.
+
+        Raises:
+            ParseError, UsageError, PlatformError: one is missing, or is not what it must be.
+        """
+        if self._roots is None:
+            self._roots = {}
+            if self.config.roots:
+                from donjon.config.roots import read
+
+                self._roots = read(self.config)
+        return self._roots
 
     def argv(self) -> list[str]:
         """The guest's arguments; the first is always "main.wasm", as in Enarx."""
