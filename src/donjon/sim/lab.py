@@ -59,13 +59,15 @@ class Guest:
         """
         return self._hardware.evidence(_checked(report_data), self._clock())
 
-    def blobs(self, report_data: bytes) -> Blobs:
+    def blobs(self, report_data: bytes, privlevel: int | None = None) -> Blobs:
         """What a kernel would hand out.
 
+        Args:
+            privlevel: what the kernel asks for, where the TEE has such a thing (SNP's VMPL).
         Raises:
             UsageError: it has not 64 bytes.
         """
-        return self._hardware.blobs(_checked(report_data), self._clock())
+        return self._hardware.blobs(_checked(report_data), self._clock(), privlevel)
 
 
 class Lab:

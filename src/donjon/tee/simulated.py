@@ -66,8 +66,12 @@ class Blobs:
 class Hardware(Protocol):
     """One guest's view of the hardware."""
 
-    def blobs(self, report_data: bytes, now: datetime) -> Blobs:
-        """What the kernel would hand out."""
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
+        """What the kernel would hand out.
+
+        Args:
+            privlevel: who asks, where the TEE has such a thing; None leaves it to the state.
+        """
 
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """The value of the request's extension, with all collateral that its format has room for."""

@@ -376,9 +376,9 @@ class Guest:
     state: State
     workload: bytes
 
-    def blobs(self, report_data: bytes, now: datetime) -> Blobs:
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """The token."""
-        del now
+        del now, privlevel
         state = self.state
         platform, realm = _PROFILES[state["profile"]]
         changes: dict[str, Any] = {"profile": platform, "lifecycle": _NUMBERS[state["lifecycle"]]}

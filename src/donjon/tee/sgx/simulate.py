@@ -62,8 +62,9 @@ class Guest:
     state: State
     workload: bytes
 
-    def blobs(self, report_data: bytes, now: datetime) -> Blobs:
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """The quote."""
+        del privlevel
         return Blobs(self._quote(self.maker.machine(self.state, now), report_data))
 
     def evidence(self, report_data: bytes, now: datetime) -> bytes:

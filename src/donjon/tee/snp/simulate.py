@@ -532,9 +532,9 @@ class Guest:
     state: State
     workload: bytes
 
-    def blobs(self, report_data: bytes, now: datetime) -> Blobs:
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """Report and certificate table, as Linux hands them out."""
-        report, chip, crl = self._all(report_data, now)
+        report, chip, crl = self._all(report_data, now, privlevel)
         anchors = self.vendor.roots.anchors
         issuer = "ASVK" if chip.kind is SigningKey.VLEK else "ASK"
         product = chip.product.name
@@ -553,7 +553,7 @@ class Guest:
         lists = [] if crl is None else [(addresses.crl_address(chip.product, chip.kind), crl)]
         return encode(report, chip.vek, lists)
 
-    def _all(self, report_data: bytes, now: datetime) -> tuple[bytes, Chip, bytes | None]:
+    def _all(self, report_data: bytes, now: datetime, vmpl: int | None = None) -> tuple[bytes, Chip, bytes | None]:
         """A report, the machine with its certificate, and the revocation list."""
         state, day = self.state, timedelta(days=1)
         product, kind = Product[state["product"].title()], _KINDS[state["key"]]
@@ -567,6 +567,7 @@ class Guest:
             rows |= {"current_build": 41, "current_tcb": replace(chip.tcb, snp=chip.tcb.snp + 1).write()}
         rows |= _GUESTS[state["guest"]]
         rows |= _MACHINES[state["machine"]]
+        rows |= {} if vmpl is None else {"vmpl": vmpl}
         if state["report"] != "report-usual":
             rows["version"] = int(state["report"][-1])
         report = chip.report(**rows)

@@ -114,8 +114,9 @@ class Guest:
     state: State
     workload: bytes
 
-    def blobs(self, report_data: bytes, now: datetime) -> Blobs:
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """The quote, filled up as Linux does it."""
+        del privlevel
         return Blobs(self._quote(self.maker.machine(self.state, now), report_data).ljust(PADDED, b"\0"))
 
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
