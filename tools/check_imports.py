@@ -57,6 +57,7 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
+    Layer(("donjon.steward.client",), "the Steward's other end: what a Keep asks it over HTTPS"),
     Layer(("donjon.steward",), "the Steward's procedure and policy: a request in, a decision out"),
     Layer(
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
@@ -98,6 +99,7 @@ PURE = (
     "donjon.errors",
     "donjon.wire",
     "donjon.tee",
+    "donjon.workload",
     *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
 )
 OUTSIDE = frozenset(

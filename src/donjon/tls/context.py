@@ -44,7 +44,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _only_tls13(context)
     context.num_tickets = 0
-    _show(context, identity)
+    show(context, identity)
     return context
 
 
@@ -67,7 +67,7 @@ def client_context(identity: Identity | None, roots: str | None = None) -> ssl.S
     else:
         _trust_system(context)
     if identity is not None:
-        _show(context, identity)
+        show(context, identity)
     return context
 
 
@@ -108,8 +108,14 @@ def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
         raise UsageError(f"{name}: cannot read it: {words_of(error)}") from error
 
 
-def _show(context: ssl.SSLContext, identity: Identity) -> None:
-    """Load key and chain. OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made."""
+def show(context: ssl.SSLContext, identity: Identity) -> None:
+    """Load key and chain, also in place of others: connections that are there keep theirs, later ones get these.
+
+    OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made.
+
+    Raises:
+        VerifyError: they do not belong together.
+    """
     chain, key = _in_memory(identity.chain_pem()), -1
     try:
         key = _in_memory(identity.key_pem())
