@@ -21,6 +21,7 @@ from donjon.config.models import (
     Stderr,
     Stdin,
     Stdout,
+    Verify,
 )
 
 TYPE_CHECKING = False
@@ -42,6 +43,7 @@ __all__ = [
     "Stderr",
     "Stdin",
     "Stdout",
+    "Verify",
     "default",
     "load",
     "parse",
@@ -70,7 +72,7 @@ def parse(text: str, source: str = "Enarx.toml") -> Config:
 
 
 def load(path: str | os.PathLike[str]) -> Config:
-    """Read an Enarx.toml; a relative `host` of a directory means: beside that file.
+    """Read an Enarx.toml; a relative `host` of a directory, or path of a root, means: beside that file.
 
     Args:
         path: a file, or a pipe that ends, of at most 1,000,000 bytes.

@@ -38,7 +38,7 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
     Args:
         names: for a certificate that the Keep signs itself.
     """
-    workload = launch.describe().digest()
+    workload = launch.describe().digest()  # which reads the roots, so that later renewals trust the same ones
 
     def make(say: Say) -> Identity:
         from donjon.identity import attested
@@ -52,7 +52,9 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
         from donjon.steward.client import Client
         from donjon.tls.context import client_context
 
-        client = Client(steward, client_context(None), say)
+        name = launch.config.steward_ca
+        roots = None if name is None else launch.roots()[name].certificates
+        client = Client(steward, client_context(None, roots), say)
         made = attested.certified(source, workload, client)
         say(f"certified by {client.name} for {about(launch, source)} and workload {workload.hex()}")
         return made

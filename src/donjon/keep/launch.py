@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from donjon.config.models import Config
+    from donjon.config.roots import Root
     from donjon.workload import Descriptor, File
 
 __all__ = ["ATTEST", "TSM", "Launch", "check_guest_text"]
@@ -46,7 +47,7 @@ class Launch:
         main: what the package's directory says about the module; `prepare` sets it where the launch is attested.
     """
 
-    __slots__ = ("args", "attest", "config", "env", "main", "module", "name", "sim", "toml", "tsm")
+    __slots__ = ("_roots", "args", "attest", "config", "env", "main", "module", "name", "sim", "toml", "tsm")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Launch:
         self.sim = sim
         self.tsm = tsm
         self.main: File | None = None
+        self._roots: Mapping[str, Root] | None = None
         self.args = tuple(check_guest_text(arg, "argument") for arg in args)
         self.env = dict(env or {})
         for key, value in self.env.items():
@@ -126,7 +128,22 @@ class Launch:
             from donjon.workload.tree import canonical
 
             config = canonical(_plain(self.config))
-        return Descriptor(package(self.main, config), self.args, self.env)
+        roots = {name: bytes.fromhex(root.digest) for name, root in self.roots().items()}
+        return Descriptor(package(self.main, config), self.args, self.env, roots)
+
+    def roots(self) -> Mapping[str, Root]:
+        """What the files in `[roots]` hold; they are read at the first call, and never again.
+
+        Raises:
+            ParseError, UsageError, PlatformError: one is missing, or is not what it must be.
+        """
+        if self._roots is None:
+            self._roots = {}
+            if self.config.roots:
+                from donjon.config.roots import read
+
+                self._roots = read(self.config)
+        return self._roots
 
     def argv(self) -> list[str]:
         """The guest's arguments; the first is always "main.wasm", as in Enarx."""
