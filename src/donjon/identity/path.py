@@ -8,6 +8,7 @@ but to be believed.
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -15,6 +16,7 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 
 from donjon.errors import ParseError, VerifyError
 
@@ -77,9 +79,16 @@ def _read(data: bytes, number: int) -> x509.Certificate:
     if len(data) > MAX_CERTIFICATE:
         raise ParseError(f"certificate[{number}]: expected at most {MAX_CERTIFICATE} bytes, got {len(data)}")
     try:
-        found = x509.load_der_x509_certificate(data)
-        found.extensions  # noqa: B018 - read when asked for; a malformed one raises now
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        with warnings.catch_warnings():
+            # Enarx's Steward makes itself an authority with the serial number 0, which RFC 5280 does not allow.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            found = x509.load_der_x509_certificate(data)
+        _ = (
+            found.extensions,
+            found.issuer,
+            found.subject,
+        )  # they are read when asked for: what is malformed raises now
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise ParseError(f"certificate[{number}]: expected a certificate in DER") from error
     return found
 

@@ -1,8 +1,8 @@
 """A Keep's identity while it runs: made while the sockets are opened, and renewed before it expires.
 
 A certificate of a Steward lives for hours. When two thirds of its life are over (sooner or later by a twentieth, so
-that many Keeps do not come at once) a fork makes the next one, with a fresh key and fresh evidence; the reactor hears of
-it through the fork's pipe, between whatever else it does. Every handshake that begins later shows the new chain;
+that many Keeps do not come at once), a fork makes the next one, with a fresh key and fresh evidence; the reactor hears
+of it through the fork's pipe, between whatever else it does. Every handshake that begins later shows the new chain;
 connections that are open keep their keys and notice nothing. What fails is tried again, later each time, for as long as
 the Keep runs, and said each time.
 

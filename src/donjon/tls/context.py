@@ -55,8 +55,9 @@ def client_context(identity: Identity | None, roots: str | Sequence[bytes] | Non
 
     Args:
         identity: what to show to a peer that asks for a certificate; None to show nothing.
-        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Without it OpenSSL's rules hold:
-            SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
+        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Each of them may end
+            a chain, whether it has signed itself or not. Without it OpenSSL's rules hold: SSL_CERT_FILE and
+            SSL_CERT_DIR replace its built-in places.
     Raises:
         UsageError: `roots`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no certificate.
         PlatformError: this machine has no roots where OpenSSL or we look.
@@ -104,6 +105,7 @@ def _trust_system(context: ssl.SSLContext) -> None:
 
 
 def _trust_these(context: ssl.SSLContext, certificates: Sequence[bytes]) -> None:
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(cadata=b"".join(certificates))
     except ssl.SSLError as error:
