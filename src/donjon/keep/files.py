@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from donjon.config.models import Config, Connect, Dir, File, Limits, Listen
-    from donjon.identity import Apart, Identity
+    from donjon.config.models import Connect, Dir, File, Limits, Listen
+    from donjon.identity import Identity
+    from donjon.keep.credentials import Credentials
+    from donjon.keep.launch import Launch
     from donjon.log import Logger
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
@@ -33,15 +35,15 @@ class Opener:
     """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened."""
 
     def __init__(
-        self, config: Config, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
+        self, launch: Launch, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
     ) -> None:
+        config = launch.config
         self._config = config
         self._reactor = reactor
         self._log = log
         self._on_listen = on_listen
         self._budget = Budget(config.limits.connections)
-        self._identity: Identity | None = None
-        self._making = self._begin_identity()
+        self._credentials = self._begin_identity(launch)
         self._server: ssl.SSLContext | None = None
         self._client: ssl.SSLContext | None = None
         _raise_descriptor_limit(config.limits)
@@ -58,6 +60,20 @@ class Opener:
             return self._connect(file)
         assert file.kind == "dir"  # noqa: S101 - nil.py opens the other kinds, and a configuration has no more
         return self._dir(file)
+
+    def finish(self) -> None:
+        """Everything is open: what was begun has to be there before the guest runs.
+
+        Raises:
+            DonjonError: the identity that the configuration demands cannot be had.
+        """
+        if self._credentials is not None:
+            self._credentials.identity()
+
+    def close(self) -> None:
+        """End what goes on beside the guest."""
+        if self._credentials is not None:
+            self._credentials.close()
 
     # ---- listen
 
@@ -85,24 +101,27 @@ class Opener:
         if self._server is None:
             from donjon.tls.context import server_context
 
-            self._server = server_context(self._own_identity())
+            context = server_context(self._own_identity())
+            self._credentials_or_fail().show_in(context)
+            self._server = context
         return self._server
 
-    def _begin_identity(self) -> Apart | None:
-        """Have the key and certificate made, if any socket needs them, while the sockets are opened here."""
+    def _begin_identity(self, launch: Launch) -> Credentials | None:
+        """Have the key and certificate made, if any socket or Steward needs them, while the sockets are opened here."""
         sockets = [file for file in self._config.files if file.kind in ("listen", "connect")]
-        if not any(file.prot == "tls" for file in sockets):
+        if self._config.steward is None and not any(file.prot == "tls" for file in sockets):
             return None
-        from donjon.identity import Apart, self_signed
+        from donjon.keep.credentials import Credentials, maker
 
         names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
-        return Apart(lambda: self_signed(names))
+        return Credentials(maker(launch, names), self._reactor, self._log)
+
+    def _credentials_or_fail(self) -> Credentials:
+        assert self._credentials is not None  # noqa: S101 - a TLS socket asks, so there are some
+        return self._credentials
 
     def _own_identity(self) -> Identity:
-        if self._identity is None:
-            assert self._making is not None  # noqa: S101 - a TLS socket asks, so there is one
-            self._identity = self._making.result()
-        return self._identity
+        return self._credentials_or_fail().identity()
 
     # ---- connect
 

@@ -17,10 +17,12 @@ import os
 import ssl
 import sys
 
-from donjon.errors import PlatformError, UsageError, VerifyError, words_of
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from donjon.identity import Identity
 
 # Where systems keep their roots, for a Python whose OpenSSL was built to look in another place (a portable build).
@@ -44,17 +46,18 @@ def server_context(identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _only_tls13(context)
     context.num_tickets = 0
-    _show(context, identity)
+    show(context, identity)
     return context
 
 
-def client_context(identity: Identity | None, roots: str | None = None) -> ssl.SSLContext:
+def client_context(identity: Identity | None, roots: str | Sequence[bytes] | None = None) -> ssl.SSLContext:
     """Make the configuration of the end that connects: the peer's chain, and its host name or IP address, are verified.
 
     Args:
         identity: what to show to a peer that asks for a certificate; None to show nothing.
-        roots: a PEM file with the certificates to trust, instead of the system's. Without it OpenSSL's rules hold:
-            SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
+        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Each of them may end
+            a chain, whether it has signed itself or not. Without it OpenSSL's rules hold: SSL_CERT_FILE and
+            SSL_CERT_DIR replace its built-in places.
     Raises:
         UsageError: `roots`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no certificate.
         PlatformError: this machine has no roots where OpenSSL or we look.
@@ -62,12 +65,14 @@ def client_context(identity: Identity | None, roots: str | None = None) -> ssl.S
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate and checks the name
     _only_tls13(context)
-    if roots is not None:
+    if roots is None:
+        _trust_system(context)
+    elif isinstance(roots, str):
         _trust(context, roots, roots)
     else:
-        _trust_system(context)
+        _trust_these(context, roots)
     if identity is not None:
-        _show(context, identity)
+        show(context, identity)
     return context
 
 
@@ -99,6 +104,14 @@ def _trust_system(context: ssl.SSLContext) -> None:
     context.set_default_verify_paths()
 
 
+def _trust_these(context: ssl.SSLContext, certificates: Sequence[bytes]) -> None:
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=b"".join(certificates))
+    except ssl.SSLError as error:
+        raise ParseError("roots: expected certificates, found one that cannot be read") from error
+
+
 def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
     try:
         context.load_verify_locations(path)
@@ -108,8 +121,14 @@ def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
         raise UsageError(f"{name}: cannot read it: {words_of(error)}") from error
 
 
-def _show(context: ssl.SSLContext, identity: Identity) -> None:
-    """Load key and chain. OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made."""
+def show(context: ssl.SSLContext, identity: Identity) -> None:
+    """Load key and chain, also in place of others: connections that are there keep theirs, later ones get these.
+
+    OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made.
+
+    Raises:
+        VerifyError: they do not belong together.
+    """
     chain, key = _in_memory(identity.chain_pem()), -1
     try:
         key = _in_memory(identity.key_pem())
