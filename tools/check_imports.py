@@ -47,6 +47,7 @@ LAYERS = (
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
     Layer(("donjon.steward.record",), "the Steward's record on disk"),
+    Layer(("donjon.verify.files",), "a relying party's demands from files: policy, roots"),
     Layer(("donjon.steward.authority", "donjon.steward.files"), "the Steward's keys on disk; an operator's files"),
     Layer(
         (
@@ -85,6 +86,9 @@ SIDEWAYS = (
     ("donjon.tls.listener", "donjon.wasm.wasi", "a TLS listener is a descriptor of the guest too"),
     ("donjon.tls.listener", "donjon.tls.streams", "a listener makes streams"),
     ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
+    ("donjon.verify.context", "donjon.verify.connection", "a context judges the chain of a connection"),
+    ("donjon.verify.proxy", "donjon.verify.connection", "a proxy connects"),
+    ("donjon.verify.proxy", "donjon.verify.context", "a proxy's connections are judged as a library's are"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
@@ -117,7 +121,7 @@ PURE = (
     "donjon.wire",
     "donjon.tee",
     "donjon.workload",
-    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
+    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result", "toml")),
     *(f"donjon.verify.{name}" for name in ("demands", "certificates", "result", "judgement", "policy")),
 )
 OUTSIDE = frozenset(
