@@ -53,10 +53,14 @@ LAYERS = (
             "donjon.tls.context",
             "donjon.identity",
             "donjon.sallyport.io",
+            "donjon.verify.connection",
+            "donjon.verify.context",
+            "donjon.verify.proxy",
             *(f"{tee}.{edge}" for tee in TEES for edge in TEE_EDGES),
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
+    Layer(("donjon.verify",), "what a relying party demands and judges, by what a Steward has written"),
     Layer(("donjon.steward",), "the Steward's procedure and policy: a request in, a decision out"),
     Layer(
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
@@ -99,6 +103,7 @@ PURE = (
     "donjon.wire",
     "donjon.tee",
     *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
+    *(f"donjon.verify.{name}" for name in ("demands", "certificates", "result", "judgement", "policy")),
 )
 OUTSIDE = frozenset(
     "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "
