@@ -137,7 +137,7 @@ def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None,
             if opened is None:
                 from donjon.keep.files import Opener
 
-                opened = Opener(launch.config, guest.reactor, log, on_listen)
+                opened = Opener(launch, guest.reactor, log, on_listen)
             guest.add(opened.open(file))
     kinds = {file.kind for file in launch.config.files}
     for kind in ("stdout", "stderr"):
