@@ -60,7 +60,10 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
-    Layer(("donjon.verify",), "what a relying party demands and judges, by what a Steward has written"),
+    Layer(
+        ("donjon.verify", "donjon.steward.client"),
+        "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",
+    ),
     Layer(("donjon.steward",), "the Steward's procedure and policy: a request in, a decision out"),
     Layer(
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
@@ -102,6 +105,7 @@ PURE = (
     "donjon.errors",
     "donjon.wire",
     "donjon.tee",
+    "donjon.workload",
     *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
     *(f"donjon.verify.{name}" for name in ("demands", "certificates", "result", "judgement", "policy")),
 )

@@ -10,8 +10,9 @@ import pytest
 
 from donjon.config import Config, Connect
 from donjon.errors import PlatformError
-from donjon.keep import Launch, files
+from donjon.keep import files
 from donjon.keep.files import Opener
+from donjon.keep.launch import Launch
 from donjon.log import QUIET
 from donjon.wasm.wasi.reactor import Reactor
 

@@ -73,7 +73,7 @@ class Caller:
         self.door = door
         self.socket = socket.create_connection(door.address, 10)
         self.socket.setblocking(False)
-        context = client_context(identity, anchors=[door.steward.anchor], check_name=False)
+        context = client_context(identity, [door.steward.anchor], check_name=False)
         self.pipe = TlsPipe(context, server_side=False, server_hostname="localhost")
 
     def step(self) -> bool:
@@ -216,7 +216,7 @@ def test_a_listener_without_judge_hands_out_whoever_has_a_certificate(steward: S
     host = socket.create_server(("127.0.0.1", 0))
     made = TlsListener(host, server_context(steward.keep(), [steward.anchor]), Reactor(), Budget(1))
     made.set_flags(Fdflag.NONBLOCK)
-    context = client_context(steward.keep(), anchors=[steward.anchor], check_name=False)
+    context = client_context(steward.keep(), [steward.anchor], check_name=False)
     pipe = TlsPipe(context, server_side=False, server_hostname="localhost")
     with socket.create_connection(host.getsockname(), 10) as client:
         client.setblocking(False)

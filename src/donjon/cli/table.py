@@ -141,6 +141,18 @@ RUN = Command(
             "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
             words="donjon.platform:BACKENDS",
         ),
+        Option(
+            "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
+            "kvm, snp, tdx, sgx or cca", env="ATTEST", default="auto", words="donjon.keep.launch:ATTEST",
+        ),
+        Option(
+            "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
+            env="SIM", files=True,
+        ),
+        Option(
+            "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence", env="TSM",
+            default="/sys/kernel/config/tsm/report", files=True,
+        ),
     ),
     rest="arguments for the program, after those in Enarx.toml",
     details=(

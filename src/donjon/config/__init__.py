@@ -47,6 +47,7 @@ __all__ = [
     "default",
     "load",
     "parse",
+    "read",
 ]
 
 
@@ -80,9 +81,14 @@ def load(path: str | os.PathLike[str]) -> Config:
         UsageError: there is no such file, or it is a directory.
         PlatformError: the file cannot be read.
     """
-    from donjon.config._reading import load_file
+    return read(path)[0]
 
-    return load_file(path)
+
+def read(path: str | os.PathLike[str]) -> tuple[Config, bytes]:
+    """`load`, and what the file holds, for who has to know that it is the same: a workload's digest covers it."""
+    from donjon.config._reading import read_file
+
+    return read_file(path)
 
 
 def __getattr__(name: str) -> object:

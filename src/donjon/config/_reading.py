@@ -44,7 +44,7 @@ KEYS = ("args", "env", "files", "limits", "roots", "steward", "steward_ca")
 REQUIRED = {"listen": ("name",), "connect": ("host",), "dir": ("host", "guest")}
 
 
-def load_file(path: str | os.PathLike[str]) -> Config:
+def read_file(path: str | os.PathLike[str]) -> tuple[Config, bytes]:
     source = escape(os.fsdecode(path))
     data = _bytes(path, source)
     _refuse_size(len(data), source)
@@ -57,7 +57,7 @@ def load_file(path: str | os.PathLike[str]) -> Config:
             f"{source}:{place}: expected UTF-8, got the byte {data[error.start]:02x}",
             "save the file with the encoding UTF-8",
         ) from error
-    return parse_text(text, source, os.path.dirname(os.path.abspath(os.fsdecode(path))))
+    return parse_text(text, source, os.path.dirname(os.path.abspath(os.fsdecode(path)))), data
 
 
 def parse_text(text: str, source: str, base: str = "") -> Config:

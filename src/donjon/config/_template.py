@@ -14,7 +14,6 @@ TEMPLATE = """\
 # args = ["--greeting", "hello"]
 
 ## The service that certifies the Keep, by its https URL. Without it the Keep signs its certificate itself.
-## This version cannot use a Steward yet, and does not start a Keep that asks for one.
 # steward = "https://steward.example.com"
 # steward_ca = "company"  ## a name in [roots]: whom to trust for TLS with it, instead of this system's roots
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from donjon.config.models import Connect, Dir, File, Limits, Listen
-    from donjon.identity import Apart, Identity
+    from donjon.identity import Identity
+    from donjon.keep.credentials import Credentials
     from donjon.keep.launch import Launch
     from donjon.log import Logger
     from donjon.tls.streams import Judge
@@ -44,8 +45,7 @@ class Opener:
         self._log = log
         self._on_listen = on_listen
         self._budget = Budget(config.limits.connections)
-        self._identity: Identity | None = None
-        self._making = self._begin_identity()
+        self._credentials = self._begin_identity(launch)
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # by what sets them apart
         _raise_descriptor_limit(config.limits)
 
@@ -61,6 +61,20 @@ class Opener:
             return self._connect(file)
         assert file.kind == "dir"  # noqa: S101 - nil.py opens the other kinds, and a configuration has no more
         return self._dir(file)
+
+    def finish(self) -> None:
+        """Everything is open: what was begun has to be there before the guest runs.
+
+        Raises:
+            DonjonError: the identity that the configuration demands cannot be had.
+        """
+        if self._credentials is not None:
+            self._credentials.identity()
+
+    def close(self) -> None:
+        """End what goes on beside the guest."""
+        if self._credentials is not None:
+            self._credentials.close()
 
     # ---- listen
 
@@ -90,7 +104,9 @@ class Opener:
         if key not in self._contexts:
             from donjon.tls.context import server_context
 
-            self._contexts[key] = server_context(self._own_identity(), self._anchors(file))
+            context = server_context(self._own_identity(), self._anchors(file))
+            self._credentials_or_fail().show_in(context)
+            self._contexts[key] = context
         return self._contexts[key]
 
     def _anchors(self, file: Listen | Connect) -> tuple[bytes, ...]:
@@ -105,21 +121,22 @@ class Opener:
 
         return judge_of(file.verify, self._anchors(file), "client" if file.kind == "listen" else "server")
 
-    def _begin_identity(self) -> Apart | None:
-        """Have the key and certificate made, if any socket needs them, while the sockets are opened here."""
+    def _begin_identity(self, launch: Launch) -> Credentials | None:
+        """Have the key and certificate made, if any socket or Steward needs them, while the sockets are opened here."""
         sockets = [file for file in self._config.files if file.kind in ("listen", "connect")]
-        if not any(file.prot == "tls" for file in sockets):
+        if self._config.steward is None and not any(file.prot == "tls" for file in sockets):
             return None
-        from donjon.identity import Apart, self_signed
+        from donjon.keep.credentials import Credentials
 
         names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
-        return Apart(lambda: self_signed(names))
+        return Credentials(launch, names, self._reactor, self._log)
+
+    def _credentials_or_fail(self) -> Credentials:
+        assert self._credentials is not None  # noqa: S101 - a TLS socket asks, so there are some
+        return self._credentials
 
     def _own_identity(self) -> Identity:
-        if self._identity is None:
-            assert self._making is not None  # noqa: S101 - a TLS socket asks, so there is one
-            self._identity = self._making.result()
-        return self._identity
+        return self._credentials_or_fail().identity()
 
     # ---- connect
 
@@ -163,8 +180,7 @@ class Opener:
         if key not in self._contexts:
             from donjon.tls.context import client_context
 
-            anchors = self._anchors(file)
-            self._contexts[key] = client_context(self._own_identity(), None, anchors, check_name)
+            self._contexts[key] = client_context(self._own_identity(), self._anchors(file) or None, check_name)
         return self._contexts[key]
 
     # ---- directories

@@ -467,6 +467,10 @@ class Tee(Protocol):
             ParseError: it is not well formed, or larger than MAX_EVIDENCE.
         """
 
+    def claimed(self, evidence: Any) -> tuple[bytes, bytes]:
+        """What evidence says that it binds, before anybody has verified it: report data, and the launcher's field for
+        the workload. For the Keep that made it: nobody else has a use for claims."""
+
     def verify(self, evidence: Any, collateral: Any, roots: Roots, now: datetime) -> VerifiedReport[Any]:
         """Say whether it is genuine; see style: a numbered list.
 

@@ -17,7 +17,7 @@ import os
 import ssl
 import sys
 
-from donjon.errors import PlatformError, UsageError, VerifyError, words_of
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,39 +34,38 @@ SYSTEM_ROOTS = (
 )
 
 
-def server_context(identity: Identity, anchors: Sequence[bytes] = ()) -> ssl.SSLContext:
+def server_context(identity: Identity, roots: Sequence[bytes] = ()) -> ssl.SSLContext:
     """Make the configuration of the end that is connected to; one serves all listeners that trust the same.
 
     No session tickets are given out: each connection proves both ends' identities afresh, nothing lets an observer link
     connections, and a client gets no bytes it did not ask for.
 
     Args:
-        anchors: certificates in DER. A client must show one that leads to one of them, by OpenSSL's rules: the anchor
-            signed itself. Without any, no client certificate is asked for, as with Enarx.
+        roots: certificates in DER. A client must show one that leads to one of them. Without any, no client certificate
+            is asked for, as with Enarx.
     Raises:
         VerifyError: the certificate in `identity` does not belong to its key.
-        UsageError: one of `anchors` is none.
+        ParseError: one of `roots` is none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _only_tls13(context)
     context.num_tickets = 0
-    if anchors:
+    if roots:
         context.verify_mode = ssl.CERT_REQUIRED
-        _trust_these(context, anchors)
+        _trust_these(context, roots)
     show(context, identity)
     return context
 
 
 def client_context(
-    identity: Identity | None, roots: str | None = None, anchors: Sequence[bytes] = (), check_name: bool = True
+    identity: Identity | None, roots: str | Sequence[bytes] | None = None, check_name: bool = True
 ) -> ssl.SSLContext:
     """Make the configuration of the end that connects: the peer's chain, and its host name or IP address, are verified.
 
     Args:
         identity: what to show to a peer that asks for a certificate; None to show nothing.
-        roots: a PEM file with the certificates to trust, instead of the system's. Without it OpenSSL's rules hold:
-            SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
-        anchors: the same as certificates in DER, which have been read already.
+        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Without it OpenSSL's
+            rules hold: SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
         check_name: False where somebody else finds out who the peer is, by what its certificate holds.
     Raises:
         UsageError: `roots`, one of `anchors`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no
@@ -77,12 +76,12 @@ def client_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate and checks the name
     _only_tls13(context)
     context.check_hostname = check_name
-    if anchors:
-        _trust_these(context, anchors)
-    elif roots is not None:
+    if roots is None:
+        _trust_system(context)
+    elif isinstance(roots, str):
         _trust(context, roots, roots)
     else:
-        _trust_system(context)
+        _trust_these(context, roots)
     if identity is not None:
         show(context, identity)
     return context
@@ -95,32 +94,13 @@ def _only_tls13(context: ssl.SSLContext) -> None:
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which Python sets: a cut is no clean end
 
 
-def show(context: ssl.SSLContext, identity: Identity) -> None:
-    """Show this key and chain in every handshake that begins from now on.
-
-    OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made.
-    """
-    chain, key = _in_memory(identity.chain_pem()), -1
-    try:
-        key = _in_memory(identity.key_pem())
-        context.load_cert_chain(_path(chain), _path(key))
-    except OSError as error:
-        # Python looks at errno before it looks at OpenSSL's error, and OpenSSL has tried to seek in a pipe.
-        if isinstance(error, ssl.SSLError) or error.errno == errno.ESPIPE:
-            raise VerifyError("the Keep's certificate and key are damaged, or do not belong together") from error
-        raise PlatformError(f"cannot hand the Keep's key to OpenSSL through {_path(key)}: {words_of(error)}") from error
-    finally:
-        os.close(chain)
-        if key >= 0:
-            os.close(key)
-
-
-def _trust_these(context: ssl.SSLContext, anchors: Sequence[bytes]) -> None:
-    for number, anchor in enumerate(anchors, 1):
+def _trust_these(context: ssl.SSLContext, roots: Sequence[bytes]) -> None:
+    """Nothing but these, by OpenSSL's rule: a chain ends in one that has signed itself."""
+    for number, root in enumerate(roots, 1):
         try:
-            context.load_verify_locations(cadata=anchor)
+            context.load_verify_locations(cadata=root)
         except (ssl.SSLError, ValueError) as error:
-            raise UsageError(f"certificate {number} to be trusted: expected one that OpenSSL can read") from error
+            raise ParseError(f"certificate {number} to be trusted: expected one that OpenSSL can read") from error
 
 
 def _trust_system(context: ssl.SSLContext) -> None:
@@ -151,6 +131,29 @@ def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
         raise UsageError(f"{name}: expected certificates in PEM, found none that can be read") from error
     except OSError as error:
         raise UsageError(f"{name}: cannot read it: {words_of(error)}") from error
+
+
+def show(context: ssl.SSLContext, identity: Identity) -> None:
+    """Load key and chain, also in place of others: connections that are there keep theirs, later ones get these.
+
+    OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made.
+
+    Raises:
+        VerifyError: they do not belong together.
+    """
+    chain, key = _in_memory(identity.chain_pem()), -1
+    try:
+        key = _in_memory(identity.key_pem())
+        context.load_cert_chain(_path(chain), _path(key))
+    except OSError as error:
+        # Python looks at errno before it looks at OpenSSL's error, and OpenSSL has tried to seek in a pipe.
+        if isinstance(error, ssl.SSLError) or error.errno == errno.ESPIPE:
+            raise VerifyError("the Keep's certificate and key are damaged, or do not belong together") from error
+        raise PlatformError(f"cannot hand the Keep's key to OpenSSL through {_path(key)}: {words_of(error)}") from error
+    finally:
+        os.close(chain)
+        if key >= 0:
+            os.close(key)
 
 
 def _in_memory(data: bytes) -> int:

@@ -6,7 +6,7 @@ things without hardware.
 """
 
 from donjon.tee.snp.collateral import Collateral
-from donjon.tee.snp.evidence import MAX_EVIDENCE, Evidence, assemble, encode, key_binding, parse
+from donjon.tee.snp.evidence import MAX_EVIDENCE, Evidence, assemble, claimed, encode, key_binding, parse
 from donjon.tee.snp.policy import Policy, judge
 from donjon.tee.snp.roots import vendor as vendor_roots
 from donjon.tee.snp.verify import Genuine, verify
@@ -21,6 +21,7 @@ __all__ = [
     "Genuine",
     "Policy",
     "assemble",
+    "claimed",
     "encode",
     "judge",
     "key_binding",

@@ -126,3 +126,8 @@ def key_binding(spki: bytes) -> bytes:
     Source: enarx/steward, crates/attestation/src/snp/mod.rs.
     """
     return sha384(spki).digest().ljust(64, b"\0")
+
+
+def claimed(evidence: Evidence) -> tuple[bytes, bytes]:
+    """What it says that it binds, before anybody has verified it: report data, and the launcher's HOST_DATA."""
+    return evidence.report.guest.report_data, evidence.report.guest.host_data
