@@ -40,6 +40,9 @@ LAYERS = (
         ("donjon.keep", "donjon.project", "donjon.platform"),
         "starts and stops Keeps; makes projects; describes the machine",
     ),
+    Layer(
+        ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
+    ),
     Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
@@ -56,6 +59,7 @@ LAYERS = (
             "donjon.verify.connection",
             "donjon.verify.context",
             "donjon.verify.proxy",
+            "donjon.tee.tsm",
             *(f"{tee}.{edge}" for tee in TEES for edge in TEE_EDGES),
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
@@ -86,6 +90,7 @@ SIDEWAYS = (
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
+    ("donjon.tee", "donjon.tee.tsm", "the kernel's interface that collectors share"),
     ("donjon.tee.sgx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
     ("donjon.tee.tdx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
 )
@@ -224,7 +229,7 @@ def judge(module: str, found: Import) -> Iterator[str]:
     """Why `module` may not import `found`, a line for each reason."""
     top = found.name.partition(".")[0]
     if top != "donjon":
-        edge = within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES
+        edge = (within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES) or module == "donjon.tee.tsm"
         if top in OUTSIDE and found.name not in INSIDE and found.when != "types" and within(module, PURE) and not edge:
             yield f"{module} imports {top}: it has to stay free of sockets, files, clock and randomness"
         return

@@ -143,14 +143,14 @@ RUN = Command(
         ),
         Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
-            "kvm, snp, tdx, sgx or cca", env="ATTEST", default="auto", words="donjon.keep.launch:ATTEST",
+            "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
         ),
         Option(
             "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
-            env="SIM", files=True,
+            files=True,
         ),
         Option(
-            "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence", env="TSM",
+            "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence",
             default="/sys/kernel/config/tsm/report", files=True,
         ),
     ),
@@ -165,8 +165,8 @@ RUN = Command(
         ("0 to 255", "the program ended with this code; 0 is success"),
         ("1", "the module or Enarx.toml is malformed"),
         ("2", "the command line is wrong, or a file is missing"),
-        ("3", "this machine cannot do it: a port is taken, a permission is missing"),
-        ("4", "a peer is not what it claims to be"),
+        ("3", "this machine cannot do it: a port is taken, no evidence is to be had, the Steward does not answer"),
+        ("4", "a peer is not what it claims to be, or the Steward refuses"),
         ("70", "a mistake in donjon"),
         ("130, 143", "ended by Ctrl-C (SIGINT) or SIGTERM"),
         ("134", "the program broke a rule of WebAssembly or of its limits, and was stopped"),
@@ -228,6 +228,25 @@ _LIST = (
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
+        ),
+    ),
+    Command(
+        "workload digest",
+        "Print the digest that names a workload",
+        handler="donjon.cli.workload:digest",
+        group="Attest",
+        arguments=(Argument("MODULE", "the program: a .wasm file, or its text form .wat", files=True),),
+        options=(
+            Option("--wasmcfgfile", "FILE", "the Enarx.toml that it runs with", env="WASMCFGFILE", files=True),
+            Option("--json", "", "print one JSON object with all that goes into it", short="-j"),
+        ),
+        rest="arguments for the program, after those in Enarx.toml",
+        details="It covers the module, Enarx.toml, the files that [roots] in it names, and the arguments after --. "
+        "Hardware signs it, a Steward's certificate has it as a name, and a policy lists it in [[workload]]. With "
+        "--json the package's own digest is there too, which is the one that Drawbridge has.",
+        examples=(
+            ("donjon workload digest main.wasm --wasmcfgfile Enarx.toml", "what `donjon run` with the same words has"),
+            ("donjon workload digest --json main.wasm -- Ada 3", "with arguments, for programs"),
         ),
     ),
     Command(
