@@ -15,7 +15,7 @@ __all__ = ["digest"]
 
 
 def digest(options: Options) -> int:
-    """Print the digest of what `donjon run` with the same words would launch, alone on a line, or all that goes into it.
+    """Print the digest of what `donjon run` with the same words would launch, or (--json) all that goes into it.
 
     Raises:
         DonjonError: a file is missing or malformed, as `donjon run` says it.

@@ -69,12 +69,10 @@ def choose(launch: Launch, workload: bytes) -> Source:
         PlatformError: there is none of the kind that is asked for, or of the kind that this machine should have.
     """
     if launch.sim is not None:
-        from donjon import sim
+        from donjon.sim import load
 
-        guest: Source = sim.load(launch.sim).guest("snp" if launch.attest == "auto" else launch.attest, workload)
-        return guest
-    name = detect(launch.tsm) if launch.attest == "auto" else launch.attest
-    return Nothing() if name == "kvm" else Machine(name, launch.tsm)
+        return load(launch.sim).guest("snp" if launch.attest == "auto" else launch.attest, workload)
+    return Machine(detect(launch.tsm) if launch.attest == "auto" else launch.attest, launch.tsm)
 
 
 def about(launch: Launch, source: Source) -> str:
@@ -105,7 +103,7 @@ def detect(tsm: str) -> str:
 
 
 class Machine:
-    """Evidence of this machine's hardware."""
+    """Evidence of this machine's hardware, or (kvm) Enarx's of a machine that has none."""
 
     def __init__(self, tee: str, tsm: str) -> None:
         self.tee = tee
@@ -115,19 +113,5 @@ class Machine:
         """As `donjon.identity.attested.Source`."""
         from importlib import import_module
 
-        collector = import_module(f"donjon.tee.{self.tee}.collect")
-        value: bytes = (
-            collector.collect(report_data) if self.tee == "sgx" else collector.collect(report_data, root=self._tsm)
-        )
-        return value
-
-
-class Nothing:
-    """Enarx's evidence of a machine without a TEE."""
-
-    tee = "kvm"
-
-    def collect(self, report_data: bytes) -> bytes:
-        """As `donjon.identity.attested.Source`: nothing that could bind anything."""
-        del report_data
-        return b""
+        collect: Callable[..., bytes] = import_module(f"donjon.tee.{self.tee}.collect").collect
+        return collect(report_data) if self.tee == "sgx" else collect(report_data, root=self._tsm)
