@@ -16,9 +16,10 @@ from donjon import Keep
 from donjon.config import Config, Connect, Listen, Stderr, Stdin, Stdout, Verify
 from donjon.errors import UsageError, VerifyError
 from donjon.identity import Identity, self_signed
-from donjon.log import WARN, Logger
+from donjon.log import WARN
 from tests.keep import guests
 from tests.keep.stewards import MEASUREMENT, NAME, OTHER, WORKLOAD, Steward, client, pem, server
+from tests.system.said import Said
 from tests.system.tls import exactly, peer
 
 HOUR = timedelta(hours=1)
@@ -34,25 +35,6 @@ def steward() -> Steward:
 def stranger() -> Steward:
     """Another Steward, of the same name."""
     return Steward()
-
-
-class Said:
-    """What a Keep logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[int, str]] = []
-        self.logger = Logger(lambda level, _, text: self.lines.append((level, text)), "debug")
-
-    def waited(self, keep: Keep, word: str) -> tuple[int, str]:
-        """The first line with `word` in it, as soon as there is one."""
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            keep.poll()
-            for line in self.lines:
-                if word in line[1]:
-                    return line
-            time.sleep(0.01)
-        raise AssertionError(f"no line with {word!r} in {self.lines}")
 
 
 @contextmanager
