@@ -67,6 +67,10 @@ LAYERS = (
     ),
     Layer(("donjon.verify",), "what a relying party demands and judges, by what a Steward has written"),
     Layer(("donjon.steward.client",), "the Steward's other end: what a Keep asks it over HTTPS"),
+    Layer(
+        ("donjon.verify", "donjon.steward.client"),
+        "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",
+    ),
     Layer(("donjon.steward",), "the Steward's procedure and policy: a request in, a decision out"),
     Layer(
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
