@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 # Each folder is a TEE, or a vendor's code that several share. Nothing else in the tree knows their names.
 TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
 # The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
-TEE_EDGES = ("backend", "collect", "fetch", "simulate")
+TEE_EDGES = ("backend", "collect", "simulate")
 
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
 LAYERS = (
@@ -46,9 +46,12 @@ LAYERS = (
     Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
-    Layer(("donjon.steward.record",), "the Steward's record on disk"),
+    Layer(("donjon.steward.record", "donjon.steward.depot"), "the Steward's record; its collateral"),
     Layer(("donjon.verify.files",), "a relying party's demands from files: policy, roots"),
-    Layer(("donjon.steward.authority", "donjon.steward.files"), "the Steward's keys on disk; an operator's files"),
+    Layer(
+        ("donjon.steward.authority", "donjon.steward.files", "donjon.steward.fetching"),
+        "the Steward's keys on disk; an operator's files; vendors over HTTP",
+    ),
     Layer(
         (
             "donjon.wasm",
@@ -65,8 +68,6 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
-    Layer(("donjon.verify",), "what a relying party demands and judges, by what a Steward has written"),
-    Layer(("donjon.steward.client",), "the Steward's other end: what a Keep asks it over HTTPS"),
     Layer(
         ("donjon.verify", "donjon.steward.client"),
         "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",

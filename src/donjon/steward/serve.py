@@ -112,6 +112,8 @@ async def _run(
         ending.set()
         service.draining = True
 
+    depot = service.depot
+    background = [asyncio.create_task(depot.run())] if depot is not None else []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
@@ -127,6 +129,10 @@ async def _run(
     for server in servers:
         server.should_exit = True
     await asyncio.gather(*tasks)
+    for task in background:
+        task.cancel()
+    if depot is not None:
+        await depot.close()
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,8 @@ import json
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from donjon.errors import ParseError
@@ -98,9 +99,15 @@ def _newer(
     """The newer one; of two of the same date, or about different things, the one that came with the evidence."""
     if own is None or other is None or own.body == other.body:
         return own or other
-    mine, theirs = read(own.body), read(other.body)
-    same = (mine.id, getattr(mine, "fmspc", b"")) == (theirs.id, getattr(theirs, "fmspc", b""))
-    return other if same and theirs.issue_date > mine.issue_date else own
+    (mine, since), (theirs, later) = _about(own.body, read), _about(other.body, read)
+    return other if mine == theirs and later > since else own
+
+
+@lru_cache(maxsize=32)
+def _about(body: bytes, read: Callable[[bytes], tcb.TcbInfo | tcb.QeIdentity]) -> tuple[tuple[str, bytes], datetime]:
+    """What a list is about, and since when."""
+    found = read(body)
+    return (found.id, bytes(getattr(found, "fmspc", b""))), found.issue_date
 
 
 def read_collateral(data: bytes) -> Collateral | None:

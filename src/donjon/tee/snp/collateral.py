@@ -109,6 +109,10 @@ def _is_of_chip(vek: Vek, report: Report) -> bool:
     return vek.hw_id is None or report.platform.chip_id == vek.hw_id.ljust(64, b"\0")
 
 
+SIGNED = ("chain.vek_signature", "report.signature")
+"""Checks that a report passes without any list; one that fails them makes nobody ask for one."""
+
+
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """The product's revocation list; and for a report that came alone the VCEK of its chip, where it says which."""
     report, vek = evidence.report, evidence.vek
@@ -117,7 +121,7 @@ def needs(evidence: Evidence) -> tuple[Need, ...]:
     kind = vek.kind if vek else kinds.get(report.head.signer_info.signing_key)
     if product is None or kind not in (SigningKey.VCEK, SigningKey.VLEK):
         return ()
-    lists = Need(f"crl-{kind.name.lower()}-{product.name.lower()}", ("chain.vek_signature", "report.signature"))
+    lists = Need(f"crl-{kind.name.lower()}-{product.name.lower()}", SIGNED)
     chip = report.platform.chip_id
     if vek is not None or kind is not SigningKey.VCEK or not any(chip):
         return (lists,)
