@@ -323,10 +323,10 @@ def judge(
 
 def with_workload(verdict: Verdict, policy: Policy) -> Verdict:
     """Ask for the workload, when the policy names any; the question is the Steward's and not the TEE's."""
-    checks = Checks(verdict.tee, (check for check in verdict.checks if check.name != "evidence.workload"))
-    spec = "policy, [[workload]]"
     if verdict.report is None:
         return verdict
+    checks = Checks(verdict.tee, [check for check in verdict.checks if check.name != "evidence.workload"])
+    spec = "policy, [[workload]]"
     bound = verdict.report.workload
     if not policy.workloads:
         note = "the policy names no workloads: nobody asked what runs" if bound_digest(bound) else ""
@@ -335,7 +335,7 @@ def with_workload(verdict: Verdict, policy: Policy) -> Verdict:
         entry = policy.workload(bound)
         demanded = f"one of {len(policy.workloads)} workloads of the policy"
         checks.that("evidence.workload", entry is not None, bound or "none", demanded, spec)
-    return Verdict(verdict.tee, checks.all, verdict.report, first_failure(checks.all))
+    return Verdict(verdict.tee, checks.all, verdict.report, None if checks.ok else first_failure(checks.all))
 
 
 def bound_digest(bound: bytes) -> bytes:
