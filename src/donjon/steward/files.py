@@ -62,10 +62,12 @@ class Pile:
     """What the files hold, sorted; which file is whose, each TEE says.
 
     Args:
+        certificates: in DER, in the order in which they stand, whosever they are.
         collateral: TEE → what helps. roots: TEE → what is believed beside the vendor.
     """
 
     subjects: list[Subject] = field(default_factory=list)
+    certificates: list[bytes] = field(default_factory=list)
     collateral: dict[str, Any] = field(default_factory=dict)
     roots: dict[str, list[Roots]] = field(default_factory=dict)
 
@@ -106,7 +108,9 @@ class Pile:
         if found is not None:
             self.subjects.append(Subject(name, found, data))
             return True
-        helps = False
+        helps = shape(data)[0] == "certificate"
+        if helps:
+            self.certificates.append(data)
         for kind in kinds:
             try:
                 collateral = kind.read_collateral(data)
