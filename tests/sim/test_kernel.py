@@ -30,7 +30,7 @@ def test_configfs_knows_its_paths(lab: sim.Lab) -> None:
     rules.make("/a")
     assert rules.names("/") == ["a"]
     assert rules.mode("/a") == 0o040755
-    refused(errno.ENOENT, lambda: rules.mode("/a/auxblob"))
+    refused(errno.ENOENT, lambda: rules.mode("/a/auxblob"))  # TDX has none
     refused(errno.ENOTDIR, lambda: rules.mode("/a/provider/x"))
     refused(errno.ENOTDIR, lambda: rules.names("/a/provider"))
     refused(errno.ENOTDIR, lambda: rules.remove("/a/provider"))
@@ -82,6 +82,35 @@ def test_arms_driver_takes_32_to_64_bytes(lab: sim.Lab, size: int, fine: bool) -
         assert rules.read(outblob, 100, 0)
     else:
         refused(errno.EINVAL, lambda: rules.read(outblob, 100, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "count", "fine"),
+    [
+        ("privlevel", b"3\n", 1, True),
+        ("privlevel", b"0x2", 1, True),
+        ("privlevel", b"4", 0, False),
+        ("privlevel", b"-1", 0, False),
+        ("privlevel", b"1 ", 0, False),
+        ("privlevel", b"", 0, False),
+        ("service_manifest_version", b"7", 1, True),
+        ("service_manifest_version", b"4294967296", 0, False),
+        ("service_provider", b"svsm\n", 1, True),
+        ("service_guid", b"63da758d-e664-4564-adc5-f4b93be8accd\n", 1, True),
+        ("service_guid", b"no guid", 1, False),  # the kernel counts before it reads
+    ],
+)
+def test_attributes_are_read_as_the_kernel_reads_them(
+    lab: sim.Lab, name: str, data: bytes, count: int, fine: bool
+) -> None:
+    rules = ConfigFs(lab.guest("cca"))
+    rules.make("/a")
+    handle = rules.open(f"/a/{name}", os.O_WRONLY)
+    if fine:
+        assert rules.write(handle, data, 0) == len(data)
+    else:
+        refused(errno.EINVAL, lambda: rules.write(handle, data, 0))
+    assert rules.read(rules.open("/a/generation", os.O_RDONLY), 9, 0) == b"%d\n" % count
 
 
 def test_gramine_knows_its_paths(lab: sim.Lab) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from donjon import sim, tee
 from donjon.errors import ParseError, PlatformError, UsageError
+from donjon.sim import _files
 from donjon.sim.lab import TEES
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import decide, vendor_trust
@@ -231,3 +232,17 @@ def test_files_beside_the_lab_are_left_alone(folder: Path, tmp_path: Path) -> No
         (own / f"amd-{number}.pem").touch(0o600)
     with pytest.raises(UsageError, match="expected at most 64 files of amd, got 70"):
         sim.load(str(own), NOW)
+
+
+def test_a_directory_that_goes_away_is_told(tmp_path: Path) -> None:
+    for act in (
+        lambda: _files.write(str(tmp_path / "none"), "a", b""),
+        lambda: _files.read_all(str(tmp_path / "none"), "amd-"),
+        lambda: _files.locked(str(tmp_path / "none")).__enter__(),
+    ):
+        with pytest.raises(PlatformError, match=r"cannot (write|read|open) .*none.*: no such file or directory"):
+            act()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(PlatformError, match=r"cannot write .*/a: is a directory"):
+        _files.write(str(tmp_path), "a", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # no draft is left

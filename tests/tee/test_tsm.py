@@ -98,7 +98,7 @@ FAILURES = {
     "none-such": (": no such file or directory", "mount -t configfs none /sys/kernel/config"),
     "moves": (": expected 1 writes to the entry, got 2, 8 times in a row", "asks for evidence all the time"),
     "unknown-provider": (
-        '/provider: expected one of sev_guest, tdx_guest, arm-cca-guest, got "sgx_guest"',
+        '/provider: expected one of sev_guest, tdx_guest, arm_cca_guest, got "sgx_guest"',
         "this version of donjon does not know it",
     ),
     "provider-of-bytes": ("/provider: expected a word, got 736576006775657374", None),
