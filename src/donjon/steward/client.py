@@ -289,7 +289,7 @@ class Client:
 
 
 def _pki_path(data: bytes) -> tuple[bytes, ...]:
-    """The certificates of a PkiPath, the leaf first.   [RFC 4158: PkiPath ::= SEQUENCE OF Certificate, leaf last]"""
+    """The certificates of a PkiPath, the leaf first.   [RFC 6066, section 10.1: the leaf is the last]"""
     source = Der(data, "PkiPath")
     path = source.sequence()
     source.end()
