@@ -126,6 +126,14 @@ GLOBAL = (
 )  # fmt: skip
 """Options of every command; they may stand before its name too."""
 
+_LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
+_HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
+_BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
+_STATE = Option(
+    "--state", "WORDS", "of the hardware, words with commas, as sim states lists them; without it, the best"
+)
+_MADE_AT = Option("--at", "TIME", "when it is made, such as 2026-06-01T12:00:00Z; without it, now")
+
 RUN = Command(
     "run",
     "Run a WebAssembly program in a Keep",
@@ -340,6 +348,81 @@ _LIST = (
         "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
         exits=(("0", "the record is whole"), ("4", "it was changed")),
         examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+    ),
+    Command(
+        "sim init",
+        "Make a lab: simulated hardware with roots of its own",
+        handler="donjon.cli.sim:init",
+        group="Simulate",
+        arguments=(Argument("DIR", "where its keys are kept; not there yet, or empty", default="lab", files=True),),
+        details="Its evidence has the real formats and proves nothing. A Steward accepts it if it is given the lab's "
+        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated.",
+        examples=(
+            ("donjon sim init", "makes lab"),
+            ("donjon steward serve --roots lab/roots.toml --policy steward.toml", "a Steward that believes it"),
+        ),
+    ),
+    Command(
+        "sim states",
+        "List the states that simulated hardware can be in",
+        handler="donjon.cli.sim:states",
+        group="Simulate",
+        arguments=(Argument("TEE", "which hardware: snp, tdx, sgx or cca", words=("snp", "tdx", "sgx", "cca")),),
+        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        details="Of each group one word holds; the first does when nothing is said. Beside a word stands the check by "
+        "which a Steward's safe defaults refuse such evidence.",
+        examples=(("donjon sim states snp", "of AMD's"),),
+    ),
+    Command(
+        "sim evidence",
+        "Write evidence of simulated hardware into a file",
+        handler="donjon.cli.sim:evidence",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(
+            _LAB,
+            _HARDWARE,
+            _BOUND,
+            _STATE,
+            Option("--key", "FILE", "private key, PEM: writes a certificate request for it, as a Keep would send it",
+                   files=True),
+            Option("--report-data", "HEX", "the 64 bytes to bind: writes the evidence alone"),
+            _MADE_AT,
+        ),
+        details="The evidence brings the collateral that its format has room for: AMD's certificate and revocation "
+        "list, Intel's lists and CRLs, all signed by the lab.",
+        examples=(
+            ("donjon sim evidence --key keep.key request.csr", "a request that a Steward grants"),
+            ("donjon sim evidence --tee tdx --state OutOfDate --key keep.key request.csr", "one that it refuses"),
+            ("donjon steward judge --roots lab/roots.toml request.csr", "why"),
+        ),
+    ),
+    Command(
+        "sim collateral",
+        "Write the collateral of simulated hardware to a file",
+        handler="donjon.cli.sim:collateral",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(_LAB, _HARDWARE, _STATE, _MADE_AT),
+        details="Of snp it is AMD's revocation list, of sgx and tdx Intel's collateral in JSON. Evidence that is "
+        "collected from a mounted lab lacks Intel's, as on real machines: a Steward has to have it from elsewhere.",
+        examples=(("donjon sim collateral --tee tdx collateral.json", "for a Steward, or for steward judge"),),
+    ),
+    Command(
+        "sim mount",
+        "Mount simulated hardware as a kernel shows it",
+        handler="donjon.cli.sim:mount",
+        group="Simulate",
+        arguments=(Argument("MOUNTPOINT", "an empty directory", files=True),),
+        options=(_LAB, _HARDWARE, _BOUND, _STATE),
+        details="Of snp, tdx and cca it is Linux's configfs-tsm, with the kernel's rules; of sgx Gramine's "
+        "/dev/attestation. It stays in the foreground; Ctrl-C unmounts. It needs FUSE, and only this user can look "
+        "into it.",
+        exits=(("0", "unmounted"), ("3", "this machine cannot mount: no FUSE, no permission")),
+        examples=(
+            ("donjon sim mount tsm", "SNP, in the directory tsm"),
+            ("donjon sim mount --tee sgx attestation", "Gramine's files"),
+        ),
     ),
     Command(
         "completion",

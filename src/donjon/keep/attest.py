@@ -41,25 +41,37 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
     workload = launch.describe().digest()  # which reads the roots, so that later renewals trust the same ones
 
     def make(say: Say) -> Identity:
-        from donjon.identity import attested
-
-        source = choose(launch, workload)
         steward = launch.config.steward
         if steward is None:
-            made = attested.proven(source, workload, names)
+            source, made = _proven(launch, workload, names)
             say(f"the certificate holds evidence of {about(launch, source)} for workload {workload.hex()}")
             return made
+        from donjon.identity.attested import certified
         from donjon.steward.client import Client
         from donjon.tls.context import client_context
 
         name = launch.config.steward_ca
         roots = None if name is None else launch.roots()[name].certificates
         client = Client(steward, client_context(None, roots), say)
-        made = attested.certified(source, workload, client)
+        source = choose(launch, workload)
+        made = certified(source, workload, client)
         say(f"certified by {client.name} for {about(launch, source)} and workload {workload.hex()}")
         return made
 
     return make
+
+
+def _proven(launch: Launch, workload: bytes, names: Sequence[str]) -> tuple[Source, Identity]:
+    from donjon.identity.attested import proven
+
+    try:
+        source = choose(launch, workload)
+        return source, proven(source, workload, names)
+    except PlatformError as error:
+        if launch.attest == "auto" and launch.sim is None:
+            without = "`donjon run --attest none` runs the program without evidence"
+            error.hint = f"{error.hint}; {without}" if error.hint else without
+        raise
 
 
 def choose(launch: Launch, workload: bytes) -> Source:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Make = Callable[[Callable[[str], None]], Identity]
 
-__all__ = ["Credentials"]
+__all__ = ["Credentials", "maker"]
 
 SHARE = 2 / 3
 """Of a certificate's life, until it is renewed."""
@@ -46,27 +46,32 @@ RENEWAL_SECONDS = 120.0
 """After which an attempt that says nothing is given up; its process has ended itself before."""
 
 
+def maker(launch: Launch, names: Sequence[str]) -> Make:
+    """What makes a launch's identities: with evidence, if it is attested, or without.
+
+    Args:
+        names: that clients connect to, for a certificate that the Keep signs itself.
+    """
+    if not launch.attested():
+        return lambda _say: self_signed(names)
+    from donjon.keep import attest
+
+    return attest.maker(launch, names)
+
+
 class Credentials:
     """The identity of one Keep. Making it begins at once.
 
     Args:
-        launch: whose `attested` says what kind of identity it is.
-        names: that clients connect to, for a certificate that the Keep signs itself.
+        make: makes one, in a process of its own; from `maker`.
         clock: seconds since 1970.
     """
 
-    def __init__(
-        self,
-        launch: Launch,
-        names: Sequence[str],
-        reactor: Reactor,
-        log: Logger,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, make: Make, reactor: Reactor, log: Logger, clock: Callable[[], float] = time.time) -> None:
         self._reactor = reactor
         self._log = log
         self._clock = clock
-        self._make = self._maker(launch, names)
+        self._make = make
         self._making: Apart | None = Apart(self._make, log.info)
         self._identity: Identity | None = None
         self._contexts: list[ssl.SSLContext] = []
@@ -74,14 +79,6 @@ class Credentials:
         self._due = 0.0
         self._wait = FIRST_RETRY
         self._told = False
-
-    @staticmethod
-    def _maker(launch: Launch, names: Sequence[str]) -> Make:
-        if not launch.attested():
-            return lambda _say: self_signed(names)
-        from donjon.keep.attest import maker
-
-        return maker(launch, names)
 
     def identity(self) -> Identity:
         """The current one; waits for the first.

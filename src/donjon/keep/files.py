@@ -126,10 +126,10 @@ class Opener:
         sockets = [file for file in self._config.files if file.kind in ("listen", "connect")]
         if self._config.steward is None and not any(file.prot == "tls" for file in sockets):
             return None
-        from donjon.keep.credentials import Credentials
+        from donjon.keep.credentials import Credentials, maker
 
         names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
-        return Credentials(launch, names, self._reactor, self._log)
+        return Credentials(maker(launch, names), self._reactor, self._log)
 
     def _credentials_or_fail(self) -> Credentials:
         assert self._credentials is not None  # noqa: S101 - a TLS socket asks, so there are some

@@ -20,6 +20,8 @@ from donjon.sim.kernel import Rules
 __all__ = ["missing", "mount"]
 
 DEVICE = "/dev/fuse"
+ENDED = 8
+"""What fuse_main of libfuse 3 gives when a signal has ended it."""
 
 
 def missing() -> PlatformError | None:
@@ -48,10 +50,11 @@ def mount(rules: Rules, where: str, ready: Callable[[], None]) -> None:
     if reason:
         raise reason
     library = _library()
+    operations = _Operations(rules, ready)
     options = {"direct_io": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
     try:
         library.FUSE(
-            _Operations(rules, ready),
+            operations,
             where,
             foreground=True,
             nothreads=True,
@@ -59,7 +62,9 @@ def mount(rules: Rules, where: str, ready: Callable[[], None]) -> None:
             default_permissions=True,
             **options,
         )
-    except (RuntimeError, OSError) as error:
+    except RuntimeError as error:
+        if operations.mounted and error.args == (ENDED,):
+            return
         raise PlatformError(f"cannot mount on {where}: libfuse says {error}", "its own message is above") from error
 
 
@@ -85,9 +90,11 @@ class _Operations:
         self._rules = rules
         self._ready = ready
         self._time = time.time_ns()
+        self.mounted = False
 
     def init(self, path: str) -> None:
         del path
+        self.mounted = True
         self._ready()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:

@@ -52,6 +52,7 @@ PKI_PATH = "application/pkix-pkipath"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 LATER = (429, 502, 503, 504)
+HINT = "check `steward` in Enarx.toml and that the service runs; a Keep does not run without its certificate"
 
 Say = Callable[[str], None]
 R = TypeVar("R")
@@ -219,7 +220,7 @@ class Client:
             )
         words = _problem(kind, body)
         if status in LATER:
-            raise UnreachableError(f"{self.name} cannot answer now ({status}){words}", after=after)
+            raise UnreachableError(f"{self.name} cannot answer now ({status}){words}", HINT, after)
         if 400 <= status < 500:
             raise RefusedError(
                 f"{self.name} refuses ({status}){words}",
@@ -266,11 +267,11 @@ class Client:
                 "it must speak TLS 1.3 at this address and port",
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(f"{self.name} did not answer within {EXCHANGE_SECONDS:g} s") from error
+            raise UnreachableError(f"{self.name} did not answer within {EXCHANGE_SECONDS:g} s", HINT) from error
         except (OSError, UnicodeError) as error:
             raise self._unreachable(error, "cannot be reached") from error
         except http.client.IncompleteRead as error:
-            raise UnreachableError(f"{self.name} stopped in the middle of its answer") from error
+            raise UnreachableError(f"{self.name} stopped in the middle of its answer", HINT) from error
         except (http.client.HTTPException, ValueError) as error:
             raise ParseError(f"{self.name}: expected HTTP, got something else ({type(error).__name__})") from error
         finally:
@@ -278,10 +279,7 @@ class Client:
 
     def _unreachable(self, error: Exception, what: str) -> UnreachableError:
         words = words_of(error) if isinstance(error, OSError | UnicodeError) else str(error)
-        return UnreachableError(
-            f"{self.name} {what}: {_short(words, 200)}",
-            "check `steward` in Enarx.toml and that the service runs; a Keep does not run without its certificate",
-        )
+        return UnreachableError(f"{self.name} {what}: {_short(words, 200)}", HINT)
 
     def _read(self, read: Callable[[], R]) -> R:
         try:

@@ -89,6 +89,8 @@ class Pile:
             self.subjects.append(Subject(name, kind, data))
         elif data[:3] in _CCA_TAGS:
             self.subjects.append(Subject(name, "cca", data))
+        elif data[:1] == bytes((OCTET_STRING,)):
+            self._value(name, data)
         elif data[:1] == bytes((SEQUENCE,)):
             self._der(name, data)
         elif data.lstrip()[:1] == b"{":
@@ -96,6 +98,18 @@ class Pile:
         elif blocks := _PEM.findall(data):
             for label, body in blocks:
                 self._block(name, label.decode(), body)
+        else:
+            raise _unknown(name)
+
+    def _value(self, name: str, data: bytes) -> None:
+        """A report or a token as requests carry it."""
+        value = Der(data, name)
+        inner = value.octets("evidence")
+        value.end()
+        if len(inner) == _REPORT:
+            self.subjects.append(Subject(name, "snp", inner))
+        elif inner[:3] in _CCA_TAGS:
+            self.subjects.append(Subject(name, "cca", inner))
         else:
             raise _unknown(name)
 
