@@ -228,7 +228,19 @@ def test_an_entry_comes_with_its_files(roots: dict[str, Path]) -> None:
     wanted = {
         "snp": {"inblob", "outblob", "auxblob", "generation", "provider", "privlevel", "privlevel_floor"},
         "tdx": {"inblob", "outblob", "generation", "provider"},
-        "cca": {"inblob", "outblob", "generation", "provider"},
+        "cca": {
+            "inblob",
+            "outblob",
+            "auxblob",
+            "manifestblob",
+            "generation",
+            "provider",
+            "privlevel",
+            "privlevel_floor",
+            "service_provider",
+            "service_guid",
+            "service_manifest_version",
+        },
     }
     for name, files in wanted.items():
         entry = roots[name] / "entry"

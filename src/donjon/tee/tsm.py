@@ -36,8 +36,8 @@ from donjon.errors import ParseError, PlatformError, UsageError, words_of
 __all__ = ["ROOT", "Answer", "provider", "report", "understood"]
 
 ROOT = "/sys/kernel/config/tsm/report"
-PROVIDERS = {"sev_guest": "snp", "tdx_guest": "tdx", "arm-cca-guest": "cca"}
-"""The kernel's name -> ours."""
+PROVIDERS = {"sev_guest": "snp", "tdx_guest": "tdx", "arm_cca_guest": "cca"}
+"""The kernel's name, which is that of the driver's module with underscores, -> ours."""
 MAX_BLOB = 32 * 1024
 """Bytes of a blob, as of Linux 6.7. Later kernels would hand out more, for formats that nobody here reads."""
 MAX_TEXT = 128
@@ -56,7 +56,7 @@ _HINTS = {
     errno.EINVAL: "the kernel's driver refuses the request: see dmesg; a privilege level may be too low",
     errno.EIO: "the firmware, or the host, has failed: see dmesg, and ask the host's operator",
     errno.ENOTTY: "the driver has shut off its channel to the firmware: see dmesg; starting the VM anew opens it again",
-    errno.ETIMEDOUT: "the host did not answer: its operator has to look after the quote generation service (QGS)",
+    errno.ETIMEDOUT: "the host did not answer: ask its operator, of TDX about the quote generation service (QGS)",
     errno.EFBIG: "the report is larger than this kernel takes: a newer kernel or other firmware is needed",
     errno.ENOSPC: "entries that nobody removed may be in the way: rmdir them",
     errno.ENOMEM: "give the VM more memory",
