@@ -166,6 +166,19 @@ RUN = Command(
     ),
 )  # fmt: skip
 
+_DEMANDS = (
+    Option("--steward-root", "FILES", "roots of Stewards to believe, PEM", files=True),
+    Option("--roots", "FILE", "roots of hardware to believe beside the vendors' own, for evidence itself", files=True),
+    Option("--tee", "NAMES", "the TEE: snp, tdx, sgx, cca or kvm"),
+    Option("--product", "NAMES", "the processor or platform, as its vendor names it"),
+    Option("--measurement", "DIGESTS", "the launch digest, hex"),
+    Option("--workload", "DIGESTS", "the workload's digest, 64 hex digits"),
+    Option("--name", "NAMES", "a name or address that the Steward gave to the workload"),
+    Option("--max-age", "TIME", "how long ago the Steward may have judged, such as 24h"),
+    Option("--accept-unattested", "", "KVM, and hardware of --roots that is simulated, may pass: it proves nothing"),
+)  # fmt: skip
+"""What is demanded of a Keep."""
+
 _LIST = (
     RUN,
     Command(
@@ -216,6 +229,73 @@ _LIST = (
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
+        ),
+    ),
+    Command(
+        "verify",
+        "Check from outside what a Keep is",
+        handler="donjon.cli.verify:verify",
+        group="Attest",
+        arguments=(
+            Argument(
+                "WHAT", "HOST:PORT of a Keep, - for standard input, or files: a chain of certificates, evidence, a "
+                "request, and collateral that helps to judge it", files=True, several=True,
+            ),
+        ),
+        options=(
+            *_DEMANDS,
+            Option("--policy", "FILE", "demands in a file; what stands there is no option as well", files=True),
+            Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
+            Option("--timeout", "SECONDS", "for connecting, and again for the handshake", default="10"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="With --steward-root the certificate must come from that Steward, whose judgement in it is believed. "
+        "Without, it must carry the evidence itself, which is verified here by the vendor's roots. Several values of "
+        "one demand, with commas between them, are alternatives; all demands must hold.\n\n"
+        "Nothing is sent to the Keep but a TLS handshake, and nothing is fetched from anybody else.",
+        exits=(
+            ("0", "everything that was demanded holds"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "nobody is there, or it speaks no TLS 1.3"),
+            ("4", "something does not hold: each check that failed is shown"),
+        ),
+        examples=(
+            ("donjon verify shop.example.com:8443 --steward-root root.pem", "who judged, and what"),
+            ("donjon verify [::1]:8443 --policy verify.toml", "with the demands of a file"),
+            ("donjon verify chain.pem --steward-root root.pem --json", "certificates in a file, for programs"),
+        ),
+    ),
+    Command(
+        "connect",
+        "Open a door on this machine to a proven Keep",
+        handler="donjon.cli.verify:connect",
+        group="Attest",
+        arguments=(Argument("HOST", "HOST:PORT of the Keep"),),
+        options=(
+            Option(
+                "--expect", "WHAT", "a file with demands, or demands: steward_root=root.pem,tee=snp,workload=HEX",
+                required=True, files=True,
+            ),
+            Option("--listen", "ADDRESS", "HOST:PORT here; port 0 takes any", default="127.0.0.1:0"),
+            Option(
+                "--pin", "WHAT", "what must stay as it was at the start: proof, key, or none beyond what is expected",
+                default="proof", words=("proof", "key", "none"),
+            ),
+        ),
+        details="Each connection gets one of its own to the Keep, over TLS 1.3, which is judged before the first byte "
+        "of either side passes. With --pin proof, the TEE, the measurement, the workload and the Steward stay those of "
+        "the first proof, while a Keep may renew its key; with --pin key, the key stays too.",
+        exits=(
+            ("0", "ended by SIGTERM or Ctrl-C"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "the port is taken, or the Keep is not there at the start"),
+            ("4", "the Keep is not what was expected at the start"),
+        ),
+        examples=(
+            ("donjon connect shop.example.com:8443 --expect verify.toml --listen 127.0.0.1:8080", "a policy's demands"),
+            ("donjon connect [::1]:8443 --expect steward_root=root.pem,tee=snp", "a few demands, on any port"),
         ),
     ),
     Command(

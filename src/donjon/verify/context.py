@@ -92,23 +92,38 @@ class ProvenContext(ssl.SSLContext):
             self.accept(proof)
         return proof
 
-    def wrap_socket(self, *arguments: Any, **named: Any) -> ssl.SSLSocket:
-        """As `ssl.SSLContext` does; the socket is a `ProvenSocket`."""
-        _no_session(named.get("session"), len(arguments) > 5)
-        return super().wrap_socket(*arguments, **named)
+    def wrap_socket(
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        """As `ssl.SSLContext` does; the socket is a `ProvenSocket`, and takes no cut for an end unless asked to."""
+        _no_session(session)
+        return super().wrap_socket(sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname)
 
-    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
         """As `ssl.SSLContext` does; the object is a `ProvenObject`."""
-        _no_session(named.get("session"), len(arguments) > 4)
-        return super().wrap_bio(*arguments, **named)
+        _no_session(session)
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _no_session(session: object, positional: bool) -> None:
-    if session is not None or positional:
+def _no_session(session: object) -> None:
+    if session is not None:
         raise UsageError("a proven connection cannot resume a session: the peer would show no certificate")
 
 
@@ -131,7 +146,7 @@ class _Judged:
 
     @session.setter
     def session(self, session: object) -> None:
-        _no_session(session, False)
+        _no_session(session)
 
     def _check(self) -> None:
         """The handshake has just been completed."""
