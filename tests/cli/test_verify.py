@@ -110,8 +110,8 @@ def test_refuses_when_only_one_demand_does_not_hold(
 @pytest.mark.parametrize(
     "words",
     [
-        ["--tee", "snp,cca"], ["--measurement", f"{'11' * 48},{'00' * 32}"],
-        ["--workload", f"{OTHER.hex()},{WORKLOAD.hex()}"], ["--name", f"x.example.com,{NAME}"], ["--max-age", "1h"], ["--timeout", "5"],
+        ["--tee", "snp,cca"], ["--measurement", f"{'11' * 48},{'00' * 32}"], ["--name", f"x.example.com,{NAME}"],
+        ["--workload", f"{OTHER.hex()},{WORKLOAD.hex()}"], ["--max-age", "1h"], ["--timeout", "5"],
     ],
     ids=lambda words: words[0],
 )  # fmt: skip
