@@ -133,6 +133,7 @@ def test_carries_what_the_keep_sends_after_the_client_has_ended(steward: Steward
         assert whole(connection) == b"1048576 bytes"
 
 
+@pytest.mark.slow
 def test_carries_much_in_many_connections_at_once(echoing: tuple[Steward, Server, Door]) -> None:
     _, _, found = echoing
     data = os.urandom(MEGABYTE)
@@ -195,6 +196,7 @@ def test_a_client_that_resets_resets_the_keeps_side(steward: Steward) -> None:
     assert isinstance(ended[0], OSError)
 
 
+@pytest.mark.slow
 def test_who_reads_slowly_is_waited_for(steward: Steward) -> None:
     sent = [0]
 
@@ -255,6 +257,7 @@ def test_a_keep_that_changes_gets_no_byte(steward: Steward) -> None:
     assert received == [b"first"]
 
 
+@pytest.mark.slow
 def test_a_keep_may_renew_its_key_unless_that_is_pinned(steward: Steward) -> None:
     for words, goes_on in (((), True), (("--pin", "none"), True), (("--pin", "key"), False)):
         with ExitStack() as stack:
