@@ -188,8 +188,8 @@ def test_json_has_the_proof_and_every_check(steward: Steward, keep: Server, capf
     assert list(found) == ["subject", "proven", "at", "reason", "hint", "proof", "checks"]
     assert (found["subject"], found["proven"], found["reason"]) == (keep.address, True, "")
     assert list(found["proof"]) == [
-        "tee", "product", "tcb", "measurement", "workload", "judged_by", "judged_at", "valid_until", "simulated",
-        "protected", "nonce", "names", "key", "certificate", "notes",
+        "tee", "product", "tcb", "measurement", "workload", "judged_by", "anchor", "judged_at", "valid_until",
+        "simulated", "protected", "nonce", "names", "key", "certificate", "notes",
     ]  # fmt: skip
     assert found["proof"]["workload"] == WORKLOAD.hex()
     assert found["proof"]["simulated"] is True

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
 
 from donjon.errors import PlatformError
+from donjon.tee.contract import Outcome
 from donjon.verify import RefusedError, judge
 from donjon.verify.connection import Address
 from donjon.verify.proxy import Pin, listen
@@ -336,7 +338,7 @@ PINNED: dict[str, Callable[[Chain], object]] = {
     "measurement": lambda chain: setattr(chain, "told", claims(measurement="cd" * 48)),
     "tee": lambda chain: setattr(chain, "told", {**claims(), "submods": {"tdx": claims()["submods"]["snp"]}}),
     "workload": lambda chain: vars(chain).update(told=claims(workload="00" * 32), names=chain.names[:2]),
-    "judged_by": lambda chain: setattr(chain.root, "subject", "Another Root"),
+    "anchor": lambda chain: setattr(chain.root, "key", new_key()),
     "simulated": lambda chain: status_none(chain, simulated=True),
     "protected": lambda chain: status_none(chain, protected=False),
 }
@@ -346,15 +348,18 @@ PINNED: dict[str, Callable[[Chain], object]] = {
 def test_what_was_proven_first_stays(what: str) -> None:
     chain = Chain()
     first = judge(chain.built(), chain.demands(accept_unattested=True), NOW)
-    other = Chain()
+    other = Chain(root=replace(chain.root), issuing=chain.issuing)
+    other.leaf.key = chain.leaf.key
     PINNED[what](other)
     second = judge(other.built(), other.demands(accept_unattested=True), NOW)
     for words in ("proof", "key"):
         pin = Pin(words)
         pin.accept(first)
         pin.accept(first)
-        with pytest.raises(RefusedError, match=f"pin.{what}"):
+        with pytest.raises(RefusedError) as caught:
             pin.accept(second)
+        failed = [check.name for check in caught.value.checks if check.outcome is Outcome.FAILED]
+        assert failed == [f"pin.{what}"]
         pin.accept(first)
     pin = Pin("none")
     pin.accept(first)

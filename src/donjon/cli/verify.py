@@ -222,6 +222,7 @@ def proof_dict(proof: Proof) -> dict[str, Any]:
         "measurement": proof.measurement.hex(),
         "workload": proof.workload.hex(),
         "judged_by": proof.judged_by,
+        "anchor": proof.anchor.hex(),
         "judged_at": shown(proof.judged_at),
         "valid_until": shown(proof.valid_until),
         "simulated": proof.simulated,

@@ -72,18 +72,12 @@ class Pin:
             return
         checks = Checks("peer", proof.checks)
         spec = f"--pin {self._what}"
-        for name in ("tee", "measurement", "workload", "judged_by", "simulated", "protected"):
-            checks.equal(f"pin.{name}", _pinned(proof, name), _pinned(first, name), spec)
+        for name in ("tee", "measurement", "workload", "anchor", "simulated", "protected"):
+            checks.equal(f"pin.{name}", getattr(proof, name), getattr(first, name), spec)
         if self._what == "key":
             checks.equal("pin.key", proof.key, first.key, spec)
         if not checks.ok:
             raise RefusedError(checks.all, "if this change is meant, start `donjon connect` again")
-
-
-def _pinned(proof: Proof, name: str) -> object:
-    """A Steward's new version is no other Steward: of who judged, the root counts."""
-    value = getattr(proof, name)
-    return value.rpartition(" (")[0] or value if name == "judged_by" else value
 
 
 class Proxy:
