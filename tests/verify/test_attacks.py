@@ -140,6 +140,10 @@ def test_chains_that_go_in_circles_end() -> None:
     itself = one.signed(one)
     assert refused((low, itself, itself, itself), demands) == {"chain.distinct", "chain.anchor"}
     assert refused((leaf, issuing, issuing), demands) >= {"chain.distinct"}
+    chain.issuing = chain.root
+    again = chain.anchor  # of the root's key, but not the one that is believed
+    judge((chain.built()[0], again), demands, NOW)
+    assert refused((chain.built()[0], again, again), demands) == {"chain.distinct"}
 
 
 def test_the_longest_chain_takes_no_time() -> None:

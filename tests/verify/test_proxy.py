@@ -20,10 +20,12 @@ from typing import Self
 import pytest
 
 from donjon.errors import PlatformError
+from donjon.log import Logger
 from donjon.tee.contract import Outcome
-from donjon.verify import RefusedError, judge
+from donjon.verify import RefusedError, expect, judge
+from donjon.verify import proxy as proxies
 from donjon.verify.connection import Address
-from donjon.verify.proxy import Pin, listen
+from donjon.verify.proxy import Pin, Proxy, listen
 from tests.steward.requests import NOW
 from tests.system.command import command, donjon_run, environment
 from tests.verify.chains import OTHER, WORKLOAD, Chain, claims, new_key, status_none
@@ -373,3 +375,121 @@ def test_a_stewards_new_version_is_no_other_steward() -> None:
     pin = Pin("proof")
     pin.accept(first)
     pin.accept(judge(chain.built(), chain.demands(), NOW))
+
+
+# Within this process, where limits can be made small
+
+
+@contextmanager
+def inside(
+    target: Address, steward: Steward, monkeypatch: pytest.MonkeyPatch, talk: Callable[[int], None]
+) -> Iterator[list[str]]:
+    """Run a proxy here while `talk(port)` runs beside it; afterwards, what it has logged."""
+    monkeypatch.setattr(proxies, "SECONDS", 1.0)
+    lines: list[str] = []
+    log = Logger(lambda _level, _where, message: lines.append(message))
+    demands = expect(steward_root=str(steward.root), workload=WORKLOAD.hex(), accept_unattested=True)
+    failures: list[BaseException] = []
+
+    def beside() -> None:
+        try:
+            talk(listener.getsockname()[1])
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with listen(Address("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=beside)
+        Proxy(target, demands, "proof", log).run(listener, thread.start)
+        thread.join()
+    assert not failures, failures
+    yield lines
+
+
+def is_reset(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        try:
+            return connection.recv(1) != b""
+        except ConnectionResetError:
+            return True
+
+
+def test_no_more_connections_than_it_can_bear(steward: Steward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxies, "MAX_CONNECTIONS", 1)
+
+    def talk(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), 20) as first:
+            first.sendall(b"x")
+            assert first.recv(1) == b"x"
+            assert is_reset(port)
+            first.sendall(b"y")
+            assert first.recv(1) == b"y"
+
+    with serving(steward.keep(), echo) as server:
+        where = Address("127.0.0.1", server.port)
+        with inside(where, steward, monkeypatch, talk) as lines:
+            assert lines == ["refused a connection: 1 are open"]
+
+
+def test_a_keep_that_goes_away_is_told(steward: Steward, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(steward.keep(), echo) as server:
+
+        def talk(port: int) -> None:
+            server.close()
+            assert is_reset(port)
+
+        with inside(Address("127.0.0.1", server.port), steward, monkeypatch, talk) as lines:
+            assert re.fullmatch(
+                r"cannot connect to 127\.0\.0\.1:\d+: connection refused; check host and port", lines[0]
+            )
+
+
+def test_a_keep_that_stops_to_speak_is_not_waited_for(steward: Steward, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken: list[socket.socket] = []
+        port_of_keep = listener.getsockname()[1]
+
+        def first_well_then_silent() -> None:
+            connection, _ = listener.accept()
+            with server_context(steward.keep()).wrap_socket(connection, server_side=True) as stream:
+                stream.recv(1)
+            taken.append(listener.accept()[0])
+
+        thread = threading.Thread(target=first_well_then_silent)
+        thread.start()
+
+        def talk(port: int) -> None:
+            assert is_reset(port)
+
+        with inside(Address("127.0.0.1", port_of_keep), steward, monkeypatch, talk) as lines:
+            assert re.fullmatch(r"cannot connect to 127\.0\.0\.1:\d+: no answer in time", lines[0])
+        thread.join()
+        for connection in taken:
+            connection.close()
+
+
+def test_ends_and_errors_within(steward: Steward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way once more, where coverage sees it."""
+
+    def talk(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            connection.sendall(b"hello")
+            connection.shutdown(socket.SHUT_WR)
+            assert whole(connection) == b"hello"
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            connection.sendall(b"cut")
+            assert connection.recv(3) == b"cut"
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.context = server_context(steward.keep(OTHER))
+        assert is_reset(port)
+
+    with serving(steward.keep(), echo) as server:
+        where = Address("127.0.0.1", server.port)
+        with inside(where, steward, monkeypatch, talk) as lines:
+            assert len(lines) == 1
+            assert lines[0].startswith("peer refused: demand.workload")
+    with serving(steward.keep(OTHER), echo) as server:
+        address = Address("127.0.0.1", server.port)
+        with pytest.raises(RefusedError, match=r"demand\.workload"), inside(address, steward, monkeypatch, print):
+            pass
