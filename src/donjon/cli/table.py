@@ -294,7 +294,7 @@ _LIST = (
         arguments=(Argument("HOST", "HOST:PORT of the Keep"),),
         options=(
             Option(
-                "--expect", "WHAT", "a file with demands, or demands: steward_root=root.pem,tee=snp,workload=HEX",
+                "--expect", "WHAT", "a file with demands, or demands, as in tee=snp,workload=HEX",
                 required=True, files=True,
             ),
             Option("--listen", "ADDRESS", "HOST:PORT here; port 0 takes any", default="127.0.0.1:0"),
