@@ -154,7 +154,7 @@ def serve(options: Options) -> int:
         hint = "install what the service needs: pip install starlette uvicorn h11 httpx"
         raise PlatformError(f"the service needs the package {error.name}", hint) from error
     from donjon.steward.depot import Depot
-    from donjon.steward.record import Record
+    from donjon.steward.record import open_book
     from donjon.steward.service import Service, Writer
 
     log = tui.logger(options.log_filter, options.log_target)
@@ -166,11 +166,11 @@ def serve(options: Options) -> int:
         pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
     context = _tls(server.tls, options)
     authority = _authority(options, log)
-    path = os.path.join(_state(options), "record.sqlite")
+    path = options.record or os.path.join(_state(options), "record.sqlite")
     with contextlib.ExitStack() as stack:
         public = stack.enter_context(server.listen(options.addr, ports[0]))
         admin = stack.enter_context(server.listen(options.admin_addr, ports[1]))
-        writer = stack.enter_context(contextlib.closing(Writer(Record(path))))
+        writer = stack.enter_context(contextlib.closing(Writer(open_book(path))))
         if policy.general.accept_unattested:
             log.warn("evidence that proves nothing is accepted: for development only", target="donjon.steward")
         trust = pile.trust()
@@ -198,12 +198,12 @@ def check_record(options: Options) -> int:
     Raises:
         VerifyError: it was changed.
     """
-    from donjon.steward.record import Record
+    from donjon.steward.record import is_database, open_book
 
     head = _hash(options.head)
-    if not os.path.exists(options.file):
-        raise UsageError(f"cannot read {printable(options.file)}: no such file", "check the path")
-    with Record(options.file, read_only=True) as book:
+    if not is_database(options.record) and not os.path.exists(options.record):
+        raise UsageError(f"cannot read {printable(options.record)}: no such file", "check the path")
+    with open_book(options.record, read_only=True) as book:
         found = book.verify(head)
     tui.write(f"{found.seq} entries\n{found.hash.hex()}\n")
     return 0

@@ -272,6 +272,10 @@ _LIST = (
                 "--state", "DIR", "where the authority and the record are kept; made if it is missing",
                 env="STEWARD_STATE", default="steward", files=True,
             ),
+            Option(
+                "--record", "RECORD", "a file, or a database (postgresql://...); without it, a file in --state",
+                env="STEWARD_RECORD", files=True,
+            ),
             Option("--key", "FILE", "key of an authority that you have, PEM", env="STEWARD_KEY", files=True),
             Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
@@ -285,7 +289,9 @@ _LIST = (
         ),
         details="Without --key and --crt it makes an authority of its own in the state directory: a root that relying "
         "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
-        "Every decision is on disk, in record.sqlite, before its answer leaves. Operators have /livez, /readyz, "
+        "Every decision is on disk, in record.sqlite or a PostgreSQL database, before its answer leaves. A database's "
+        "password belongs into PGPASSFILE or a service file, never into --record, which everybody on the machine can "
+        "read. Operators have /livez, /readyz, "
         "/metrics and the record on a listener of their own.",
         exits=(
             ("0", "ended by SIGTERM or Ctrl-C"),
@@ -303,12 +309,15 @@ _LIST = (
         "Check that a Steward's record is whole",
         handler="donjon.cli.steward:check_record",
         group="Attest",
-        arguments=(Argument("FILE", "the record", files=True),),
+        arguments=(Argument("RECORD", "its file, or the address of its database", files=True),),
         options=(Option("--head", "HASH", "a hash that was kept elsewhere, which the record must contain"),),
         details="Every entry's hash covers the one before. It prints how many entries there are and the last hash: "
         "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
         exits=(("0", "the record is whole"), ("4", "it was changed")),
-        examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+        examples=(
+            ("donjon steward check-record steward/record.sqlite", "the record of a service"),
+            ("donjon steward check-record postgresql:///steward", "one in a database"),
+        ),
     ),
     Command(
         "completion",

@@ -38,7 +38,7 @@ from donjon.steward._openapi import document
 from donjon.steward.answer import decision_dict
 from donjon.steward.nonce import SIZE
 from donjon.steward.procedure import Ground
-from donjon.steward.record import Entry, Record
+from donjon.steward.record import Entry
 from donjon.steward.request import MAX_BUNDLE, MAX_REQUEST, parse_bundle
 from donjon.steward.service import Answer, BusyError, Service
 from donjon.tee.contract import shown
@@ -299,8 +299,7 @@ async def _entry(service: Service, request: Request) -> Response:
     text = request.path_params["serial"]
     if len(text) != 32 or not all(letter in "0123456789abcdef" for letter in text):
         raise ProblemError(400, "malformed", "serial: expected 32 hex digits")
-    with Record(service.writer.path, read_only=True) as book:
-        entry = book.of_serial(int(text, 16))
+    entry = await service.look(lambda book: book.of_serial(int(text, 16)))
     if entry is None:
         raise ProblemError(404, "not-found", "no certificate of this serial number was issued here")
     return JSONResponse(_entry_dict(entry), headers=_NO_STORE)
@@ -369,8 +368,7 @@ async def _metrics(service: Service, _request: Request) -> Response:
 
 async def _entries(service: Service, request: Request) -> Response:
     after, limit = (_number(request, name, default) for name, default in (("after", 0), ("limit", 100)))
-    with Record(service.writer.path, read_only=True) as book:
-        entries = book.read(after, min(limit, MAX_ENTRIES))
+    entries = await service.look(lambda book: book.read(after, min(limit, MAX_ENTRIES)))
     return JSONResponse({"entries": [_entry_dict(entry) for entry in entries]}, headers=_NO_STORE)
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from donjon.errors import PlatformError
 from donjon.log import QUIET, Logger
@@ -31,7 +31,9 @@ from donjon.steward.depot import WAIT, Depot
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import Decision, Trust, decide
-from donjon.steward.record import Head, Record
+from donjon.steward.record import Book, Head, open_book
+
+T = TypeVar("T")
 
 MAX_BATCH = 512
 """Entries in one commit."""
@@ -68,7 +70,7 @@ class Writer:
     `head` is the record's end as far as this process has written it, `failure` why the last commit failed, or nothing.
     """
 
-    def __init__(self, book: Record) -> None:
+    def __init__(self, book: Book) -> None:
         self._book = book
         self.path = book.path
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
@@ -184,6 +186,7 @@ class Service:
         self.depot = depot
         self.metrics = depot.metrics if depot else Metrics()
         self.draining = False
+        self._reading = asyncio.Lock()
         self._secret = authority.secret(b"nonce")
 
     def nonce(self) -> tuple[bytes, datetime]:
@@ -250,6 +253,20 @@ class Service:
             )
         elif failure is not None:
             self.log.info(f"{decision.tee or 'request'}: refused, {failure}", target="donjon.steward")
+
+    async def look(self, question: Callable[[Book], T]) -> T:
+        """Read the record, in a thread, one question after the other: a database may take its time.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+
+        def ask() -> T:
+            with open_book(self.writer.path, read_only=True) as book:
+                return question(book)
+
+        async with self._reading:
+            return await asyncio.to_thread(ask)
 
     def ready(self) -> dict[str, str]:
         """What stands in the way of serving, by its name; nothing when all is well."""
