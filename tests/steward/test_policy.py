@@ -129,10 +129,14 @@ MISTAKES = {
     "a workload in one bracket": ("[workload]\n", "steward.toml:1:1: workload: expected an array", "two brackets"),
     "a workload without a digest": (
         '[[workload]]\ntitle = "a"\n',
-        "steward.toml:1:1: workload[0]: Object missing required field `digest`",
+        "steward.toml:1:1: workload[0]: expected at least one digest, package or signer",
         None,
     ),
-    "a workload with no digests": ("[[workload]]\ndigest = []\n", "steward.toml:2:10: workload[0]: digest", None),
+    "a workload with no digests": (
+        "[[workload]]\ndigest = []\n",
+        "steward.toml:1:1: workload[0]: expected at least one",
+        None,
+    ),
     "a name with a wildcard": (
         f'[[workload]]\ndigest = ["{DIGEST}"]\nnames = ["*.example.com"]\n',
         "steward.toml:3:10: workload[0] names[0]: expected a host name",

@@ -242,6 +242,7 @@ _LIST = (
             Option("--policy", "FILE", "the policy; without it the safe defaults hold", files=True),
             Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", files=True),
+            Option("--endorsements", "DIR", "statements about workloads that signers have signed", files=True),
             Option("--report-data", "HEX", "the 64 bytes that bare evidence has to bind; requests bind their key"),
             Option("--json", "", "print one JSON object instead", short="-j"),
         ),
@@ -279,6 +280,10 @@ _LIST = (
             Option("--key", "FILE", "key of an authority that you have, PEM", env="STEWARD_KEY", files=True),
             Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
+            Option(
+                "--endorsements", "DIR", "statements about workloads that signers have signed, *.json",
+                env="STEWARD_ENDORSEMENTS", files=True,
+            ),
             Option("--addr", "ADDRESS", "to listen on for Keeps", env="STEWARD_ADDR", default="::"),
             Option("--port", "PORT", "for Keeps; 0 takes any", env="STEWARD_PORT", default="3000"),
             Option("--admin-addr", "ADDRESS", "to listen on for operators", default="127.0.0.1"),
@@ -291,7 +296,8 @@ _LIST = (
         "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
         "Every decision is on disk, in record.sqlite or a PostgreSQL database, before its answer leaves. A database's "
         "password belongs into PGPASSFILE or a service file, never into --record, which everybody on the machine can "
-        "read. Operators have /livez, /readyz, "
+        "read.\n\nAt SIGHUP it reads the policy, --roots, --endorsements and the files for https anew; what is wrong "
+        "is said, and the old stays.\n\nOperators have /livez, /readyz, "
         "/metrics and the record on a listener of their own.",
         exits=(
             ("0", "ended by SIGTERM or Ctrl-C"),
@@ -302,6 +308,30 @@ _LIST = (
         examples=(
             ("donjon steward serve --policy steward.toml", "with an authority of its own"),
             ("donjon steward serve --key ca.key --crt ca.crt", "with one that you have"),
+        ),
+    ),
+    Command(
+        "steward endorse",
+        "Vouch for a workload with a signed statement",
+        handler="donjon.cli.steward:endorse",
+        group="Attest",
+        arguments=(Argument("DIGEST", "of the workload or of its package, 64 hex digits"),),
+        options=(
+            Option(
+                "--key", "FILE", "who signs: a private key of P-256, P-384 or Ed25519, PEM", required=True, files=True,
+            ),
+            Option("--until", "TIME", "when it ends, such as 2026-12-01T00:00:00Z", required=True),
+            Option("--title", "TEXT", "for people, such as a name and a version"),
+        ),
+        details="A policy that names the key below [[workload]] signers then accepts the workload, until the time "
+        "given. The statement is printed: send it with requests (endorsements), or put it as a .json file into the "
+        "directory that `donjon steward serve` gets with --endorsements.",
+        exits=(("0", "done"), ("2", "the command line is wrong, or the key cannot be used")),
+        examples=(
+            (
+                "donjon steward endorse 5e3f... --key release.key --until 2027-01-01T00:00:00Z",
+                "a release of a shop",
+            ),
         ),
     ),
     Command(

@@ -36,6 +36,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from donjon.errors import DonjonError, ParseError, PlatformError
 from donjon.steward._openapi import document
 from donjon.steward.answer import decision_dict
+from donjon.steward.endorsement import MAX_SENT, Proofs
+from donjon.steward.endorsement import read as read_endorsement
 from donjon.steward.nonce import SIZE
 from donjon.steward.procedure import Ground
 from donjon.steward.record import Entry
@@ -47,7 +49,8 @@ PKCS10 = "application/pkcs10"
 BUNDLE = "application/vnd.steward.pkcs10-bundle.v1"
 PKI_PATH = "application/pkix-pkipath"
 PROBLEM = "application/problem+json"
-MAX_JSON = MAX_REQUEST * 4 // 3 + 4096
+MAX_JSON = MAX_REQUEST * 4 // 3 + 256 * 1024
+"""A request, a launch descriptor, and statements."""
 BODY_SECONDS = 10.0
 MAX_ENTRIES = 1000
 """Of the record in one answer."""
@@ -72,6 +75,7 @@ Routes = dict[str, dict[str, Handler]]
 
 _STATUS_ENARX = {Ground.MALFORMED: 400, Ground.UNATTESTED: 401, Ground.REFUSED: 400}
 _STATUS = {Ground.MALFORMED: 400, Ground.UNATTESTED: 401, Ground.REFUSED: 403}
+_MEMBERS = {"request", "nonce", "descriptor", "endorsements"}
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -249,8 +253,8 @@ async def _nonce(service: Service, _request: Request) -> Response:
 
 
 async def _attest(service: Service, request: Request) -> Response:
-    data, nonce = await _asked(request)
-    (answer,) = await service.attest([data], nonce)
+    data, nonce, proofs = await _asked(request)
+    (answer,) = await service.attest([data], nonce, proofs=proofs)
     issued = answer.issued
     if issued is None:
         raise refusal(answer, _STATUS)
@@ -269,8 +273,8 @@ async def _attest(service: Service, request: Request) -> Response:
 
 
 async def _verdict(service: Service, request: Request) -> Response:
-    data, nonce = await _asked(request)
-    (answer,) = await service.attest([data], nonce, issue=False)
+    data, nonce, proofs = await _asked(request)
+    (answer,) = await service.attest([data], nonce, issue=False, proofs=proofs)
     if answer.decision.ground in (Ground.MALFORMED, Ground.UNATTESTED):
         raise refusal(answer, _STATUS)
     return JSONResponse({**decision_dict(answer.decision), "record": _place(answer)}, headers=_NO_STORE)
@@ -312,21 +316,37 @@ async def _problem(_service: Service, request: Request) -> Response:
     return PlainTextResponse(text + "\n")
 
 
-async def _asked(request: Request) -> tuple[bytes, bytes | None]:
-    """The request and the nonce in a JSON body."""
+async def _asked(request: Request) -> tuple[bytes, bytes | None, Proofs]:
+    """The request, the nonce, and what speaks for the workload, in a JSON body."""
     if _media_type(request) != "application/json":
         raise ProblemError(415, "content-type", "expected application/json")
     found = read_json(await read_body(request, MAX_JSON))
-    if not isinstance(found, dict) or not {"request"} <= set(found) <= {"request", "nonce"}:
-        raise ProblemError(400, "malformed", "expected an object with request and, where there is one, nonce")
+    if not isinstance(found, dict) or not {"request"} <= set(found) <= _MEMBERS:
+        raise ProblemError(
+            400, "malformed", "expected an object with request, and any of nonce, descriptor, endorsements"
+        )
+    proofs = _proofs(found)
     given = found.get("nonce")
     data = _decoded(found["request"], "request", b"+/")
     if given is None:
-        return data, None
+        return data, None, proofs
     nonce = _decoded(given, "nonce", b"-_")
     if len(nonce) != SIZE:
         raise ProblemError(400, "malformed", f"nonce: expected {SIZE} bytes, got {len(nonce)}")
-    return data, nonce
+    return data, nonce, proofs
+
+
+def _proofs(found: dict[str, Any]) -> Proofs:
+    """The launch descriptor and the statements in a body."""
+    descriptor = found.get("descriptor")
+    data = None if descriptor is None else _decoded(descriptor, "descriptor", b"+/")
+    sent = found.get("endorsements", [])
+    if not isinstance(sent, list) or len(sent) > MAX_SENT:
+        raise ProblemError(400, "malformed", f"endorsements: expected a list of at most {MAX_SENT}")
+    for item in sent:
+        if not isinstance(item, dict):
+            raise ProblemError(400, "malformed", "endorsements: expected objects")
+    return Proofs(data, tuple(read_endorsement(item) for item in sent))
 
 
 def _decoded(value: object, name: str, letters: bytes) -> bytes:

@@ -129,8 +129,9 @@ class Depot:
         """Whether this machine's clock stands before something that a vendor has already signed."""
         return self.floor is not None and self.clock() + LEEWAY < self.floor
 
-    def change(self, trust: Mapping[str, Trust], settings: Collateral, vendors: Vendors | None) -> None:
-        """Go on with other roots and settings; what is held is verified anew when it is read."""
+    async def change(self, trust: Mapping[str, Trust], settings: Collateral, vendors: Vendors | None) -> None:
+        """Go on with other roots and settings; what is kept is read and verified anew."""
+        await self.close()
         self.base, self.settings, self.vendors = trust, settings, vendors
         self._held.clear()
         self._failed.clear()

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -28,10 +28,15 @@ from donjon.steward import nonce as nonces
 from donjon.steward import record
 from donjon.steward.authority import Authority, Issued
 from donjon.steward.depot import WAIT, Depot
+from donjon.steward.endorsement import Envelope, Proofs
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import Decision, Trust, decide
 from donjon.steward.record import Book, Head, open_book
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from donjon.steward.fetching import Vendors
 
 T = TypeVar("T")
 
@@ -163,6 +168,7 @@ class Service:
         clock: gives the time with its zone.
         random: gives so many bytes that nobody can foresee.
         depot: the service's own collateral; without one, what requests bring has to do.
+        endorsements: digest → the operator's statements about workloads.
     """
 
     def __init__(
@@ -175,6 +181,7 @@ class Service:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Callable[[int], bytes] = os.urandom,
         depot: Depot | None = None,
+        endorsements: Mapping[bytes, tuple[Envelope, ...]] | None = None,
     ) -> None:
         self.policy = policy
         self.trust = trust
@@ -184,10 +191,23 @@ class Service:
         self.clock = clock
         self.random = random
         self.depot = depot
+        self.endorsements = endorsements or {}
         self.metrics = depot.metrics if depot else Metrics()
         self.draining = False
         self._reading = asyncio.Lock()
         self._secret = authority.secret(b"nonce")
+
+    async def change(
+        self,
+        policy: Policy,
+        trust: Mapping[str, Trust],
+        endorsements: Mapping[bytes, tuple[Envelope, ...]],
+        vendors: Vendors | None,
+    ) -> None:
+        """Go on with another policy; decisions under way keep theirs."""
+        self.policy, self.trust, self.endorsements = policy, trust, endorsements
+        if self.depot is not None:
+            await self.depot.change(trust, policy.collateral, vendors)
 
     def nonce(self) -> tuple[bytes, datetime]:
         """A fresh nonce, and when it ends."""
@@ -195,7 +215,11 @@ class Service:
         return nonces.make(self._secret, now, self.random(16)), now + nonces.LIFE
 
     async def attest(
-        self, requests: Sequence[bytes], nonce: bytes | None = None, issue: bool = True
+        self,
+        requests: Sequence[bytes],
+        nonce: bytes | None = None,
+        issue: bool = True,
+        proofs: Proofs | None = None,
     ) -> tuple[Answer, ...]:
         """Judge requests, issue what is granted, record all of it.
 
@@ -203,16 +227,19 @@ class Service:
 
         Args:
             issue: False only asks what would be decided.
+            proofs: what came along for the workload.
         Raises:
             PlatformError: it cannot be recorded, or the authority's certificate has ended; nothing is issued then.
         """
+        # A policy that is loaded meanwhile is for those that come after.
         now, policy, trust = self.clock(), self.policy, self.trust
+        proofs = replace(proofs or Proofs(), kept=self.endorsements)
         if self.depot is not None and self.depot.behind:
             raise PlatformError("this machine's clock stands before what vendors have signed", "set the clock")
 
         def judge(data: bytes, trust: Mapping[str, Trust]) -> Decision:
             started = time.perf_counter()
-            decision = decide(data, trust, policy, now, nonce, self._secret)
+            decision = decide(data, trust, policy, now, nonce, self._secret, proofs)
             self.metrics.observe("decision_seconds", time.perf_counter() - started, tee=decision.tee or "none")
             return decision
 

@@ -97,6 +97,7 @@ def describe(decision: Decision, issued: Issued | None) -> dict[str, Any]:
             "product": report.product,
             "measurement": report.measurement.hex(),
             "workload": report.workload.hex(),
+            **({"signer": decision.grant.signer} if decision.grant.signer else {}),
             "markers": list(decision.grant.markers),
             "serial": f"{issued.serial:032x}",
             "certificate": sha256(issued.der).hexdigest(),
