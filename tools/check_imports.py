@@ -109,7 +109,10 @@ PURE = (
     "donjon.errors",
     "donjon.wire",
     "donjon.tee",
-    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
+    *(
+        f"donjon.steward.{name}"
+        for name in ("procedure", "policy", "endorsement", "request", "nonce", "answer", "result")
+    ),
 )
 OUTSIDE = frozenset(
     "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from donjon import tee
-from donjon.errors import ParseError, VerifyError
+from donjon.errors import ParseError, UsageError, VerifyError
+from donjon.identity import self_signed
 from donjon.steward import depot as depots
 from donjon.steward import fetching
 from donjon.steward.depot import Depot
@@ -739,3 +742,34 @@ def test_memory_and_failures_are_bounded(lab: Lab, machines: Machines, monkeypat
     for number in range(5):
         depot._fail(depots.Key("snp", snp_need(f"vcek-genoa-{number:0128x}-{0:016x}")), 1, down=False)
     assert len(depot._failed) == 3
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depots, "MAX_WAITING", 2)
+    found = lab.once(*(without_list(machines.genoa) for _ in range(5)))
+    assert [(decision.accepted, later) for decision, later in found] == [(True, False)] * 2 + [(False, True)] * 3
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_cache_of_ones_own_may_have_a_private_ca(lab: Lab, machines: Machines, tmp_path: Path, trusted: bool) -> None:
+    identity = self_signed()
+    (tmp_path / "tls.crt").write_bytes(identity.chain_pem())
+    (tmp_path / "tls.key").write_bytes(identity.key_pem())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    with Fake(files=lab.fake.files).serving(context) as fake:
+        lab.fake = fake
+        lab.words = f'ca = "{tmp_path / "tls.crt"}"' if trusted else ""
+        [(decision, later)] = lab.once(without_list(machines.genoa))
+    assert decision.accepted is trusted
+    assert later is not trusted
+    assert trusted or any("certificate verify failed" in line for line in lab.said)
+
+
+def test_a_file_of_certificates_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    for path in ("ca.pem", "missing.pem"):
+        with pytest.raises(UsageError, match=r"\[collateral\] ca: cannot use"):
+            Vendors(structs.replace(Policy().collateral, ca=str(tmp_path / path)))

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 WAIT = 3.0
 """Seconds that a request waits for a vendor at most."""
+MAX_WAITING = 64
+"""Requests that wait for vendors at one time; those beyond are told to come again, so that others find a place."""
 DAY = timedelta(days=1)
 SOON = timedelta(minutes=10)
 UNUSED = timedelta(days=7)
@@ -121,6 +123,7 @@ class Depot:
         self._held: OrderedDict[Key, _Held] = OrderedDict()
         self._on_disk: dict[Key, None] = {}
         self._failed: OrderedDict[Key, _Failure] = OrderedDict()
+        self._waiting = 0
         self._flights: dict[Key, asyncio.Task[None]] = {}
         self._load()
 
@@ -196,9 +199,13 @@ class Depot:
                 return decision, False
             flights = self._ask(wanted)
             left = deadline - self.seconds()
-            if not flights or left <= 0:
+            if not flights or left <= 0 or self._waiting >= MAX_WAITING:
                 return decision, any(key in self._flights or self._is_down(key) for key in wanted)
-            await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            self._waiting += 1
+            try:
+                await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._waiting -= 1
 
     def _ask(self, keys: list[Key]) -> list[asyncio.Task[None]]:
         """Have these fetched; one flight for each."""

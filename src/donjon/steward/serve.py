@@ -181,6 +181,9 @@ async def _reload(service: Service, reload: Reload | None, hangup: asyncio.Event
         except DonjonError as error:
             result = "refused"
             logger.error(f"kept what was there: {error.message}", target="donjon.steward")
+        except Exception as error:
+            result = "refused"
+            logger.error(f"kept what was there: {type(error).__name__}: {error}", target="donjon.steward")
         service.metrics.count("reloads_total", result=result)
 
 
