@@ -611,3 +611,9 @@ def test_what_a_vendor_has_not_answered_yet_is_no_refusal_for_ever(world: World)
     ready = call(world.admin, "GET", "/readyz")
     assert ready.status == 503
     assert ready.json["problems"] == {"clock": "it stands before what vendors have signed"}
+
+
+def test_an_unknown_method_is_told_which_ones_there_are(world: World) -> None:
+    reply = call(world.public, "PUT", "/v1/attest")
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert "allow" not in call(world.public, "GET", "/nothing").headers

@@ -176,13 +176,15 @@ class _Strangers:
             await send({"type": "websocket.close", "code": 1000})
             return
         problem: ProblemError | None = None
+        allowed = ""
 
         async def watch(message: Message) -> None:
-            nonlocal problem
+            nonlocal problem, allowed
             if message["type"] == "http.response.start" and message["status"] in (404, 405) and not _is_ours(message):
                 missing = message["status"] == 404
                 kind, detail = ("not-found", "no such path") if missing else ("method", "another method")
                 problem = ProblemError(message["status"], kind, detail)
+                allowed = next((value.decode() for name, value in message["headers"] if name == b"allow"), "")
                 return
             if problem is None:
                 await send(message)
@@ -190,7 +192,10 @@ class _Strangers:
         await self._app(scope, receive, watch)
         if problem is not None:
             self._service.metrics.count("requests_total", route="other", status=str(problem.status))
-            await problem.response()(scope, receive, send)
+            response = problem.response()
+            if allowed:
+                response.headers["Allow"] = allowed
+            await response(scope, receive, send)
 
 
 def _is_ours(message: Message) -> bool:
