@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import ssl
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
 from msgspec import structs
 
 from donjon import tee
@@ -33,8 +36,9 @@ from donjon.tee.intel.collateral import Collateral
 from donjon.tee.intel.simulate import enclave, platform_numbers
 from donjon.tee.snp.layout import Product
 from donjon.tee.snp.simulate import Chip
+from donjon.tee.snp.vek import read_vek
 from donjon.tee.tdx.simulate import td_report
-from tests.steward.requests import Key, new_key, request, spki
+from tests.steward.requests import VECTORS, Key, new_key, request, spki
 from tests.steward.vendors import Fake
 from tests.tee.intel import simulated as intels
 from tests.tee.snp.machines import DAY, NOW, YEAR, Machines
@@ -773,3 +777,54 @@ def test_a_file_of_certificates_that_is_none_is_said(tmp_path: Path) -> None:
     for path in ("ca.pem", "missing.pem"):
         with pytest.raises(UsageError, match=r"\[collateral\] ca: cannot use"):
             Vendors(structs.replace(Policy().collateral, ca=str(tmp_path / path)))
+
+
+# What the real vendors have once answered
+
+
+def test_a_genuine_list_and_vcek_of_amd_are_taken() -> None:
+    fetch = tee.load_fetch("snp")
+    assert fetch
+    folder, roots = VECTORS / "snp/steward-milan-v2", tee.load("snp").vendor_roots()
+    crl, der = (folder / "crl.der").read_bytes(), (folder / "vcek.der").read_bytes()
+    piece = fetch.piece(fetch.need("crl-vcek-milan"), crl, roots)
+    assert piece.made < piece.ends
+    with pytest.raises(VerifyError, match="expected a signature by ARK-Genoa"):
+        fetch.piece(fetch.need("crl-vcek-genoa"), crl, roots)
+    vek = read_vek(der)
+    assert vek.hw_id
+    name = f"vcek-milan-{vek.hw_id.hex()}-{vek.tcb.write().hex()}"
+    assert fetch.piece(fetch.need(name), der, roots).collateral == snp.Collateral(veks=(der,))
+    with pytest.raises(VerifyError, match="expected the VCEK of this chip and TCB"):
+        fetch.piece(fetch.need(f"vcek-milan-{vek.hw_id.hex()}-{0:016x}"), der, roots)
+
+
+def test_genuine_answers_of_intel_are_taken() -> None:
+    fetch = tee.load_fetch("sgx")
+    assert fetch
+    found = json.loads((VECTORS / "sgx/phala-xeon-e/collateral.json").read_text())
+    fmspc = json.loads(found["tcb_info"])["fmspc"].lower()
+
+    def answer(member: str, name: str) -> bytes:
+        return f'{{"{member}":{found[name]},"signature":"{found[f"{name}_signature"]}"}}'.encode()
+
+    ca = "platform" if "Platform" in common_name(found["pck_crl_issuer_chain"]) else "processor"
+    answers = {
+        f"tcb-sgx-{fmspc}": (answer("tcbInfo", "tcb_info"), "tcb-info", found["tcb_info_issuer_chain"]),
+        "qe-sgx": (answer("enclaveIdentity", "qe_identity"), "sgx-enclave-identity", found["qe_identity_issuer_chain"]),
+        f"pckcrl-{ca}": (bytes.fromhex(found["pck_crl"]), "sgx-pck-crl", found["pck_crl_issuer_chain"]),
+        "rootcacrl": (bytes.fromhex(found["root_ca_crl"]), "none", ""),
+    }
+    joined = Collateral()
+    for name, (body, header, chain) in answers.items():
+        need = fetch.need(name)
+        kept = fetch.keep(need, body, {f"{header}-issuer-chain": urllib.parse.quote(chain)})
+        joined = sgx.join(joined, fetch.piece(need, kept, tee.load("sgx").vendor_roots()).collateral)
+    assert sgx.needs(sgx.parse((VECTORS / "sgx/phala-xeon-e/quote.bin").read_bytes())[0])[1].name == f"pckcrl-{ca}"
+    assert joined.tcb_info
+    assert joined.qe_identity
+    assert len(joined.crls) == 2
+
+
+def common_name(pem: str) -> str:
+    return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()

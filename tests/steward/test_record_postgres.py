@@ -91,6 +91,17 @@ def test_what_is_there_is_not_changed(server: Server, statement: str) -> None:
         server.statement(statement)
 
 
+def test_whoever_serves_needs_to_read_and_to_append_and_no_more(server: Server) -> None:
+    fill(server)
+    server.statement("CREATE ROLE clerk LOGIN; GRANT SELECT, INSERT ON donjon_decisions, donjon_record TO clerk")
+    try:
+        with open_book(server.url.replace("user=steward", "user=clerk")) as book:
+            assert book.append([{"number": 5}])[0].seq == 6
+            assert book.verify().seq == 6
+    finally:
+        server.statement("DROP OWNED BY clerk; DROP ROLE clerk")
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
