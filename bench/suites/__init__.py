@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bench.results import Row
 from bench.setting import Setting
-from bench.suites import calls, echo, handshakes, memory, start, steward, verify
+from bench.suites import calls, echo, handshakes, hostile, memory, start, steward, verify
 
 __all__ = ["SUITES"]
 
@@ -17,5 +17,6 @@ SUITES: dict[str, Callable[[Setting], Sequence[Row]]] = {
     "memory": memory.measure,
     "verify": verify.measure,
     "steward": steward.measure,
+    "hostile": hostile.measure,
 }
 """Name, as `--only` takes it, to what measures it."""
