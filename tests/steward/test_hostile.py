@@ -15,8 +15,8 @@ from donjon.steward.request import MAX_REQUEST
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 POLICY = parse("accept_unattested = true\n")
-# A signature on P-384 takes half a millisecond; the worst request that we know took nine times a usual one. What this is
-# to catch grows with the square of the size, and takes seconds.
+# A signature on P-384 takes half a millisecond, and the worst request that we know nine times as long as a usual one.
+# What this is to catch grows with the square of the size, and takes seconds.
 FACTOR = 50
 MEGABYTES = 16
 
