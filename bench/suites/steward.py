@@ -28,6 +28,7 @@ BODIES = 32
 """Different requests, in turn."""
 MACHINES = 8
 HALF = 0.5
+ALL = "everything"
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,12 @@ def measure(setting: Setting) -> Sequence[Row]:
     roots = setting.build / "roots.pickle"
     roots.write_bytes(pickle.dumps({name: dict(item.anchors) for name, item in world.roots.items()}))
     tees = TEES[:1] if setting.quick else TEES
+    everything: list[bytes] = []
     for tee in tees:
         made = [world.request(tee, number) for number in range(2 if setting.quick else BODIES)]
         (setting.build / f"{tee}.pickle").write_bytes(pickle.dumps(made))
+        everything += made
+    (setting.build / f"{ALL}.pickle").write_bytes(pickle.dumps(everything))
     seconds = 0.3 if setting.quick else 2.0
     cpu, other = places(2)
     found: dict[str, dict[str, list[Any]]] = {tee: {OURS: [], OPENSSL: []} for tee in tees}
@@ -90,14 +94,14 @@ def floor(tee: str, known: Speed) -> Sample:
 
 
 def growth(setting: Setting, cpu: int | None, other: int | None) -> Sequence[Row]:
-    """What is resident when the service is warm, half way, and at the end; the same requests in turn, granted all."""
+    """What is resident when the service is warm, half way, and at the end; requests of all TEEs in turn."""
     count = setting.requests or (100 if setting.quick else 4_000)
     weighed = []
     with serving(setting, cpu) as server:
-        load(setting, server, "snp", other, mode="closed", connections=8, count=min(1_000, count))
+        load(setting, server, ALL, other, mode="closed", connections=8, count=min(1_000, count))
         for part in (0, count // 2, count - count // 2):
             if part:
-                load(setting, server, "snp", other, mode="closed", connections=8, count=part)
+                load(setting, server, ALL, other, mode="closed", connections=8, count=part)
             resident = machine.resident(server.process.pid)
             if resident is None:
                 setting.note("the Steward's memory was not measured: this system has no /proc/PID/statm")
