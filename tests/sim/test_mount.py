@@ -133,6 +133,13 @@ def test_report_data_has_64_bytes(roots: dict[str, Path], name: str, size: int) 
         collect(name, bytes(size), roots[name])
 
 
+def test_a_tee_without_privilege_levels_is_told(roots: dict[str, Path]) -> None:
+    with pytest.raises(PlatformError, match="privlevel: no such file or directory") as caught:
+        tsm.report(DATA, "tdx", str(roots["tdx"]), privlevel=1)
+    assert caught.value.hint == "of SNP alone there are levels"
+    assert os.listdir(roots["tdx"]) == []
+
+
 # Somebody else
 
 
