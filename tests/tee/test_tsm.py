@@ -98,7 +98,7 @@ FAILURES = {
     "none-such": (": no such file or directory", "mount -t configfs none /sys/kernel/config"),
     "moves": (": expected 1 writes to the entry, got 2, 8 times in a row", "asks for evidence all the time"),
     "unknown-provider": (
-        '/provider: expected one of sev_guest, tdx_guest, arm-cca-guest, got "sgx_guest"',
+        '/provider: expected one of sev_guest, tdx_guest, arm_cca_guest, got "sgx_guest"',
         "this version of donjon does not know it",
     ),
     "provider-of-bytes": ("/provider: expected a word, got 736576006775657374", None),
@@ -185,3 +185,51 @@ def test_an_ordinary_directory_is_no_configfs(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match="provider: no such file or directory"):
         tsm.report(DATA, "snp", str(tmp_path))
     assert os.listdir(tmp_path) == []
+
+
+# What else can go wrong
+
+
+def test_an_entry_that_turns_into_a_link_is_not_entered(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "provider").write_text("sev_guest\n")
+
+    def swap(name: str, mode: int, dir_fd: int) -> None:
+        os.symlink(elsewhere, name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", swap)
+    with pytest.raises(PlatformError, match="not a directory"):
+        tsm.report(DATA, "snp", str(tmp_path))
+    assert (elsewhere / "provider").exists()
+
+
+@pytest.mark.parametrize("step", ["provider", "outblob", "generation"])
+def test_an_interrupt_leaves_no_entry(root: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    read = tsm._Entry.read
+
+    def interrupted(entry: tsm._Entry, name: str, most: int) -> bytes:
+        if name == step:
+            raise KeyboardInterrupt
+        return read(entry, name, most)
+
+    monkeypatch.setattr(tsm._Entry, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tsm.report(DATA, "snp", str(root / "snp/fine"))
+    assert os.listdir(root / "snp/fine") == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="it counts descriptors in /proc")
+def test_no_descriptor_is_left_open(root: Path) -> None:
+    def held() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    collect(root, "snp", "fine")
+    before = held()
+    for sort in FAILURES:
+        with pytest.raises(PlatformError):
+            collect(root, "snp", sort)
+    collect(root, "snp", "fine")
+    assert held() == before
