@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from donjon.keep.credentials import Credentials
     from donjon.keep.launch import Launch
     from donjon.log import Logger
+    from donjon.tls.streams import Judge
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
 
@@ -38,14 +39,14 @@ class Opener:
         self, launch: Launch, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
     ) -> None:
         config = launch.config
+        self._launch = launch
         self._config = config
         self._reactor = reactor
         self._log = log
         self._on_listen = on_listen
         self._budget = Budget(config.limits.connections)
         self._credentials = self._begin_identity(launch)
-        self._server: ssl.SSLContext | None = None
-        self._client: ssl.SSLContext | None = None
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # by what sets them apart
         _raise_descriptor_limit(config.limits)
 
     def open(self, file: File) -> Descriptor:
@@ -85,7 +86,8 @@ class Opener:
             if file.prot == "tls":
                 from donjon.tls.listener import TlsListener
 
-                descriptor = TlsListener(listener, self._server_context(), self._reactor, self._budget, self._log)
+                context, judge = self._server_context(file), self._judge(file)
+                descriptor = TlsListener(listener, context, self._reactor, self._budget, self._log, judge)
             else:
                 descriptor = TcpListener(listener, self._reactor, self._budget)
         except BaseException:
@@ -97,14 +99,27 @@ class Opener:
             self._on_listen(file.name, host, port)
         return descriptor
 
-    def _server_context(self) -> ssl.SSLContext:
-        if self._server is None:
+    def _server_context(self, file: Listen) -> ssl.SSLContext:
+        key = ("listen", file.ca)
+        if key not in self._contexts:
             from donjon.tls.context import server_context
 
-            context = server_context(self._own_identity())
+            context = server_context(self._own_identity(), self._anchors(file))
             self._credentials_or_fail().show_in(context)
-            self._server = context
-        return self._server
+            self._contexts[key] = context
+        return self._contexts[key]
+
+    def _anchors(self, file: Listen | Connect) -> tuple[bytes, ...]:
+        """The certificates in `ca`, each once."""
+        roots = self._launch.roots()
+        return tuple(dict.fromkeys(one for name in file.ca or () for one in roots[name].certificates))
+
+    def _judge(self, file: Listen | Connect) -> Judge | None:
+        if file.verify is None:
+            return None
+        from donjon.keep.peers import judge_of
+
+        return judge_of(file.verify, self._anchors(file), "client" if file.kind == "listen" else "server")
 
     def _begin_identity(self, launch: Launch) -> Credentials | None:
         """Have the key and certificate made, if any socket or Steward needs them, while the sockets are opened here."""
@@ -134,26 +149,35 @@ class Opener:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if file.prot == "tcp":
                 return TcpStream(connection, self._reactor, self._budget)
-            from donjon.tls import streams
-            from donjon.tls.context import client_context
-
-            if self._client is None:
-                self._client = client_context(self._own_identity())
-            return streams.connect(
-                connection, self._client, file.host, peer, self._reactor, self._budget, CONNECT_SECONDS
-            )
+            return self._connect_tls(file, connection, peer)
         except OSError as error:
             connection.close()
             raise PlatformError(f'cannot connect to {peer} for "{file.name}": {words_of(error)}') from error
-        except VerifyError as error:
-            connection.close()
-            raise VerifyError(
-                f'cannot connect to {peer} for "{file.name}": {error.message}',
-                hint=error.hint or "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE",
-            ) from error
         except BaseException:
             connection.close()
             raise
+
+    def _connect_tls(self, file: Connect, connection: socket.socket, peer: str) -> Descriptor:
+        from donjon.tls import streams
+
+        context, judge = self._client_context(file), self._judge(file)  # what fails here is not the peer's fault
+        try:
+            return streams.connect(
+                connection, context, file.host, peer, self._reactor, self._budget, CONNECT_SECONDS, judge
+            )
+        except VerifyError as error:
+            raise VerifyError(
+                f'cannot connect to {peer} for "{file.name}": {error.message}', hint=_hint(error, file)
+            ) from error
+
+    def _client_context(self, file: Connect) -> ssl.SSLContext:
+        check_name = file.verify is None or not file.verify.identifies
+        key = ("connect", file.ca, check_name)
+        if key not in self._contexts:
+            from donjon.tls.context import client_context
+
+            self._contexts[key] = client_context(self._own_identity(), self._anchors(file) or None, check_name)
+        return self._contexts[key]
 
     # ---- directories
 
@@ -167,6 +191,17 @@ class Opener:
                 f'cannot open the directory {file.host} for "{file.name}": {words_of(error)}',
                 hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
             ) from error
+
+
+def _hint(error: VerifyError, file: Connect) -> str:
+    """What helps a user whose peer is not accepted."""
+    from donjon.tls.pipe import TRUST
+
+    if error.hint and not (file.ca and error.hint == TRUST):
+        return error.hint
+    if file.ca:
+        return f"the peer's certificate must lead to a root in {', '.join(file.ca)}, see `ca` and [roots] in Enarx.toml"
+    return "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE"
 
 
 def _bind(file: Listen) -> socket.socket:

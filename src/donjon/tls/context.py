@@ -34,30 +34,39 @@ SYSTEM_ROOTS = (
 )
 
 
-def server_context(identity: Identity) -> ssl.SSLContext:
-    """Make the configuration of the end that is connected to; one serves all listeners of a Keep.
+def server_context(identity: Identity, roots: Sequence[bytes] = ()) -> ssl.SSLContext:
+    """Make the configuration of the end that is connected to; one serves all listeners that trust the same.
 
-    No client certificate is asked for, as with Enarx. No session tickets are given out: each connection proves the
-    Keep's identity afresh, nothing lets an observer link connections, and a client gets no bytes it did not ask for.
+    No session tickets are given out: each connection proves both ends' identities afresh, nothing lets an observer link
+    connections, and a client gets no bytes it did not ask for.
 
+    Args:
+        roots: certificates in DER. A client must show one that leads to one of them. Without any, no client certificate
+            is asked for, as with Enarx.
     Raises:
         VerifyError: the certificate in `identity` does not belong to its key.
+        ParseError: one of `roots` is none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _only_tls13(context)
     context.num_tickets = 0
+    if roots:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust_these(context, roots)
     show(context, identity)
     return context
 
 
-def client_context(identity: Identity | None, roots: str | Sequence[bytes] | None = None) -> ssl.SSLContext:
+def client_context(
+    identity: Identity | None, roots: str | Sequence[bytes] | None = None, check_name: bool = True
+) -> ssl.SSLContext:
     """Make the configuration of the end that connects: the peer's chain, and its host name or IP address, are verified.
 
     Args:
         identity: what to show to a peer that asks for a certificate; None to show nothing.
-        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Each of them may end
-            a chain, whether it has signed itself or not. Without it OpenSSL's rules hold: SSL_CERT_FILE and
-            SSL_CERT_DIR replace its built-in places.
+        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Without it OpenSSL's
+            rules hold: SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
+        check_name: False where somebody else finds out who the peer is, by what its certificate holds.
     Raises:
         UsageError: `roots`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no certificate.
         PlatformError: this machine has no roots where OpenSSL or we look.
@@ -65,6 +74,7 @@ def client_context(identity: Identity | None, roots: str | Sequence[bytes] | Non
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate and checks the name
     _only_tls13(context)
+    context.check_hostname = check_name
     if roots is None:
         _trust_system(context)
     elif isinstance(roots, str):
@@ -81,6 +91,16 @@ def _only_tls13(context: ssl.SSLContext) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION  # of 1.2; said for whoever reads the options
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which Python sets: a cut is no clean end
+
+
+def _trust_these(context: ssl.SSLContext, roots: Sequence[bytes]) -> None:
+    """Nothing but these: each may end a chain, whether it has signed itself or not."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for number, root in enumerate(roots, 1):
+        try:
+            context.load_verify_locations(cadata=root)
+        except (ssl.SSLError, ValueError) as error:
+            raise ParseError(f"certificate {number} to be trusted: expected one that OpenSSL can read") from error
 
 
 def _trust_system(context: ssl.SSLContext) -> None:
@@ -102,14 +122,6 @@ def _trust_system(context: ssl.SSLContext) -> None:
             _trust(context, found, found)
             return
     context.set_default_verify_paths()
-
-
-def _trust_these(context: ssl.SSLContext, certificates: Sequence[bytes]) -> None:
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(cadata=b"".join(certificates))
-    except ssl.SSLError as error:
-        raise ParseError("roots: expected certificates, found one that cannot be read") from error
 
 
 def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
