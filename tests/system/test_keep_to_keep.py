@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from donjon import Keep
-from donjon.config import Config, Connect, Limits, Listen, Stderr, Stdin, Stdout, Verify
+from donjon.config import Config, Connect, File, Limits, Listen, Stderr, Stdin, Stdout, Verify
 from donjon.errors import UsageError, VerifyError
 from donjon.identity import Identity, self_signed
 from donjon.log import WARN
@@ -269,7 +269,7 @@ def test_a_certificate_cannot_write_into_the_log(steward: Steward) -> None:
 
 def test_the_limit_of_connections_counts_refused_clients_only_while_they_are_there(steward: Steward) -> None:
     entry = Listen(name="in", addr="127.0.0.1", port=0, ca=["keeps"], verify=DEMANDED)
-    files = [Stdin(), Stdout(), Stderr(), entry]
+    files: list[File] = [Stdin(), Stdout(), Stderr(), entry]
     config = Config(roots={"keeps": pem(steward.anchor)}, files=files, limits=Limits(connections=2))
     with Keep.start(guests.SERVES, config) as keep:
         address = keep.listeners["in"]
