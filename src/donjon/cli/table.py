@@ -126,6 +126,14 @@ GLOBAL = (
 )  # fmt: skip
 """Options of every command; they may stand before its name too."""
 
+_LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
+_HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
+_BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
+_STATE = Option(
+    "--state", "WORDS", "of the hardware, words with commas, as sim states lists them; without it, the best"
+)
+_MADE_AT = Option("--at", "TIME", "when it is made, such as 2026-06-01T12:00:00Z; without it, now")
+
 RUN = Command(
     "run",
     "Run a WebAssembly program in a Keep",
@@ -141,6 +149,18 @@ RUN = Command(
             "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
             words="donjon.platform:BACKENDS",
         ),
+        Option(
+            "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
+            "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
+        ),
+        Option(
+            "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
+            files=True,
+        ),
+        Option(
+            "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence",
+            default="/sys/kernel/config/tsm/report", files=True,
+        ),
     ),
     rest="arguments for the program, after those in Enarx.toml",
     details=(
@@ -153,8 +173,8 @@ RUN = Command(
         ("0 to 255", "the program ended with this code; 0 is success"),
         ("1", "the module or Enarx.toml is malformed"),
         ("2", "the command line is wrong, or a file is missing"),
-        ("3", "this machine cannot do it: a port is taken, a permission is missing"),
-        ("4", "a peer is not what it claims to be"),
+        ("3", "this machine cannot do it: a port is taken, no evidence is to be had, the Steward does not answer"),
+        ("4", "a peer is not what it claims to be, or the Steward refuses"),
         ("70", "a mistake in donjon"),
         ("130, 143", "ended by Ctrl-C (SIGINT) or SIGTERM"),
         ("134", "the program broke a rule of WebAssembly or of its limits, and was stopped"),
@@ -299,6 +319,25 @@ _LIST = (
         ),
     ),
     Command(
+        "workload digest",
+        "Print the digest that names a workload",
+        handler="donjon.cli.workload:digest",
+        group="Attest",
+        arguments=(Argument("MODULE", "the program: a .wasm file, or its text form .wat", files=True),),
+        options=(
+            Option("--wasmcfgfile", "FILE", "the Enarx.toml that it runs with", env="WASMCFGFILE", files=True),
+            Option("--json", "", "print one JSON object with all that goes into it", short="-j"),
+        ),
+        rest="arguments for the program, after those in Enarx.toml",
+        details="It covers the module, Enarx.toml, the files that [roots] in it names, and the arguments after --. "
+        "Hardware signs it, a Steward's certificate has it as a name, and a policy lists it in [[workload]]. With "
+        "--json the package's own digest is there too, which is the one that Drawbridge has.",
+        examples=(
+            ("donjon workload digest main.wasm --wasmcfgfile Enarx.toml", "what `donjon run` with the same words has"),
+            ("donjon workload digest --json main.wasm -- Ada 3", "with arguments, for programs"),
+        ),
+    ),
+    Command(
         "steward init",
         "Write a commented policy for a Steward to start from",
         handler="donjon.cli.steward:init",
@@ -389,6 +428,81 @@ _LIST = (
         "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
         exits=(("0", "the record is whole"), ("4", "it was changed")),
         examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+    ),
+    Command(
+        "sim init",
+        "Make a lab: simulated hardware with roots of its own",
+        handler="donjon.cli.sim:init",
+        group="Simulate",
+        arguments=(Argument("DIR", "where its keys are kept; not there yet, or empty", default="lab", files=True),),
+        details="Its evidence has the real formats and proves nothing. A Steward accepts it if it is given the lab's "
+        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated.",
+        examples=(
+            ("donjon sim init", "makes lab"),
+            ("donjon steward serve --roots lab/roots.toml --policy steward.toml", "a Steward that believes it"),
+        ),
+    ),
+    Command(
+        "sim states",
+        "List the states that simulated hardware can be in",
+        handler="donjon.cli.sim:states",
+        group="Simulate",
+        arguments=(Argument("TEE", "which hardware: snp, tdx, sgx or cca", words=("snp", "tdx", "sgx", "cca")),),
+        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        details="Of each group one word holds; the first does when nothing is said. Beside a word stands the check by "
+        "which a Steward's safe defaults refuse such evidence.",
+        examples=(("donjon sim states snp", "of AMD's"),),
+    ),
+    Command(
+        "sim evidence",
+        "Write evidence of simulated hardware into a file",
+        handler="donjon.cli.sim:evidence",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(
+            _LAB,
+            _HARDWARE,
+            _BOUND,
+            _STATE,
+            Option("--key", "FILE", "private key, PEM: writes a certificate request for it, as a Keep would send it",
+                   files=True),
+            Option("--report-data", "HEX", "the 64 bytes to bind: writes the evidence alone"),
+            _MADE_AT,
+        ),
+        details="The evidence brings the collateral that its format has room for: AMD's certificate and revocation "
+        "list, Intel's lists and CRLs, all signed by the lab.",
+        examples=(
+            ("donjon sim evidence --key keep.key request.csr", "a request that a Steward grants"),
+            ("donjon sim evidence --tee tdx --state OutOfDate --key keep.key request.csr", "one that it refuses"),
+            ("donjon steward judge --roots lab/roots.toml request.csr", "why"),
+        ),
+    ),
+    Command(
+        "sim collateral",
+        "Write the collateral of simulated hardware to a file",
+        handler="donjon.cli.sim:collateral",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(_LAB, _HARDWARE, _STATE, _MADE_AT),
+        details="Of snp it is AMD's revocation list, of sgx and tdx Intel's collateral in JSON. Evidence that is "
+        "collected from a mounted lab lacks Intel's, as on real machines: a Steward has to have it from elsewhere.",
+        examples=(("donjon sim collateral --tee tdx collateral.json", "for a Steward, or for steward judge"),),
+    ),
+    Command(
+        "sim mount",
+        "Mount simulated hardware as a kernel shows it",
+        handler="donjon.cli.sim:mount",
+        group="Simulate",
+        arguments=(Argument("MOUNTPOINT", "an empty directory", files=True),),
+        options=(_LAB, _HARDWARE, _BOUND, _STATE),
+        details="Of snp, tdx and cca it is Linux's configfs-tsm, with the kernel's rules; of sgx Gramine's "
+        "/dev/attestation. It stays in the foreground; Ctrl-C unmounts. It needs FUSE, and only this user can look "
+        "into it.",
+        exits=(("0", "unmounted"), ("3", "this machine cannot mount: no FUSE, no permission")),
+        examples=(
+            ("donjon sim mount tsm", "SNP, in the directory tsm"),
+            ("donjon sim mount --tee sgx attestation", "Gramine's files"),
+        ),
     ),
     Command(
         "completion",

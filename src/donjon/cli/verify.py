@@ -143,14 +143,16 @@ def _subject(options: Options, demands: Demands) -> tuple[str, Callable[[datetim
     if not subject.tee:
         return subject.name, lambda now: judge_request(subject.data, trust, demands, now)
     kind = load(subject.tee)
-    return subject.name, lambda now: judge_evidence(kind, pile.parser(subject), trust[subject.tee], demands, now)
+    return subject.name, lambda now: judge_evidence(
+        kind, lambda: kind.parse(subject.data), trust[subject.tee], demands, now
+    )
 
 
 def _joined(own: Trust, demanded: Trust | None) -> Trust:
     """The roots that are demanded, with the collateral of the files."""
     if demanded is None:
         return own
-    return Trust(demanded.roots, lambda found: own.complete(demanded.complete(found)))
+    return Trust(demanded.roots, lambda evidence, found: own.complete(evidence, demanded.complete(evidence, found)))
 
 
 def _address(word: str) -> Any:

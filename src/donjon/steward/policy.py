@@ -25,11 +25,14 @@ from hashlib import sha256
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+import msgspec
 
 from donjon import tee
 from donjon.errors import ParseError
 from donjon.steward.toml import Problem, locate, read_toml, refusal
-from donjon.tee.contract import Hex32, Model
+from donjon.tee.contract import Fetch, Hex32, Model
 
 MAX_FILE = 1_000_000
 """Bytes."""
@@ -38,11 +41,15 @@ MAX_NAMES = 64
 """Of one workload."""
 SHORTEST = timedelta(minutes=5)
 LONGEST = timedelta(days=7)
+LONGEST_STALE = timedelta(days=30)
 DAY = timedelta(hours=24)
 """How long a certificate lives unless the policy says otherwise."""
 
 HINT = "`donjon steward init` writes a file that shows how each setting is written"
 
+_TABLES = ("workload", "collateral")
+_STALE = "stale_collateral_days"
+"""The key by which a TEE's own table allows collateral that has ended."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -120,6 +127,99 @@ class Workload(Model, frozen=True, kw_only=True):
         return len(bound) >= 32 and any(bound == digest.ljust(len(bound), b"\0") for digest in self.digest)
 
 
+class Window(timedelta):
+    """How long something may be out of date: "0" or a time like "12h", "7d"."""
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        """Make it from text; ValueError says what was expected."""
+        match = re.fullmatch(r"(0|[1-9][0-9]{0,3})([mhd])?", value) if isinstance(value, str) else None
+        if match is None or (match[1] != "0" and match[2] is None):
+            raise ValueError('expected "0", or a time like "12h" or "7d"')
+        result = cls(**{_UNITS[match[2] or "d"]: int(match[1])})
+        if result > LONGEST_STALE:
+            raise ValueError('expected a time of at most "30d"')
+        return result
+
+
+class Address(str):
+    """The address of a service: https, or http on this machine; with a path, without anything else."""
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        """Make it from text; ValueError says what was expected."""
+        wanted = 'expected an address like "https://kds.example.com" (http only for this machine itself)'
+        if not isinstance(value, str) or len(value) > 200 or not value.isascii() or not value.isprintable():
+            raise ValueError(wanted)
+        try:
+            parts = urlsplit(value)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ValueError(wanted) from error
+        local = host == "localhost" or (_is_ip(host) and ip_address(host).is_loopback)
+        plain = not (parts.query or parts.fragment or parts.username is not None or parts.password is not None)
+        if not host or not plain or " " in value or parts.scheme not in (("https", "http") if local else ("https",)):
+            raise ValueError(wanted)
+        return cls(value.rstrip("/"))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Collateral(Model, frozen=True, kw_only=True):
+    """The table `[collateral]`: what is fetched from vendors. Beside these keys it has one for each vendor's address.
+
+    Args:
+        offline: nobody is asked: what requests bring, and what is kept already, has to do.
+        ca: a file of certificates to trust for TLS with these addresses, instead of the system's.
+        stale: how long after its end collateral may still be used while its vendor cannot be reached.
+        addresses: vendor → where to ask instead, e.g. a cache of one's own.
+    """
+
+    offline: bool = False
+    ca: str | None = None
+    stale: Window = Window(0)
+    addresses: dict[str, Address] = {}
+
+    def address(self, fetch: Fetch) -> str:
+        """Where to ask a vendor."""
+        return self.addresses.get(fetch.VENDOR, fetch.BASE)
+
+
+def _vendors() -> tuple[str, ...]:
+    """The keys of addresses: every TEE says whose its vendor's is."""
+    found = (tee.load_fetch(name) for name in tee.ALL)
+    return tuple(dict.fromkeys(item.VENDOR for item in found if item is not None))
+
+
+def _collateral(table: object) -> Collateral:
+    if not isinstance(table, dict):
+        got = type(table).__name__
+        raise ParseError(f"[collateral]: expected a table, got {got}", "write [collateral] on a line")
+    vendors = _vendors()
+    keys = ("offline", "ca", "stale", *vendors)
+    for key in table:
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, 1)
+            hint = f'did you mean "{near[0]}"?' if near else "remove it"
+            text = f'[collateral]: unknown key "{key[:60]}": expected one of {", ".join(keys)}'
+            raise ParseError(text, hint)
+    for key in vendors:
+        try:
+            Address.read(table.get(key, "https://example.com"))
+        except ValueError as error:
+            raise ParseError(f"[collateral] {key}: {error}") from error
+    rest = {key: value for key, value in table.items() if key not in vendors}
+    return Collateral.read({**rest, "addresses": {key: table[key] for key in vendors if key in table}}, "[collateral]")
+
+
 class General(Model, frozen=True, kw_only=True):
     """The keys that stand above all tables.
 
@@ -158,6 +258,7 @@ class Policy:
     tables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     workloads: tuple[Workload, ...] = ()
     digest: bytes = sha256(b"").digest()
+    collateral: Collateral = field(default_factory=Collateral)
 
     def of(self, name: str) -> Any:
         """The policy for one TEE."""
@@ -200,14 +301,31 @@ def parse(text: str, source: str = "steward.toml") -> Policy:
         if name in document:
             tables[name] = read(lambda: read_table(document, name), (name,), f"[{name}]")  # noqa: B023 - called at once
     workloads = _workloads(document.get("workload"), read, problems)
-    rest = {key: value for key, value in document.items() if key not in (*tee.ALL, "workload")}
+    collateral = Collateral()
+    if "collateral" in document:
+        collateral = read(lambda: _collateral(document["collateral"]), ("collateral",), "[collateral]") or collateral
+    rest = {key: value for key, value in document.items() if key not in (*tee.ALL, *_TABLES)}
     for key in [key for key in rest if key not in General.__struct_fields__]:
         rest.pop(key)
         problems.append(_unknown(key))
     general = read(lambda: General.read(rest, "policy"), (), "policy")
     if problems:
         raise refusal(problems, text, source)
-    return Policy(general, MappingProxyType(tables), workloads, sha256(data).digest())
+    tables = _with_stale(tables, collateral.stale)
+    return Policy(general, MappingProxyType(tables), workloads, sha256(data).digest(), collateral)
+
+
+def _with_stale(tables: dict[str, Any], stale: timedelta) -> dict[str, Any]:
+    """What may be out of date for every TEE, where its own table does not allow more."""
+    if not stale:
+        return tables
+    days = -(-stale // timedelta(days=1))
+    found = dict(tables)
+    for name in tee.ALL:
+        table = found.get(name, _default(name))
+        if getattr(table, _STALE, days) < days:
+            found[name] = msgspec.structs.replace(table, **{_STALE: days})
+    return found
 
 
 def read_table(document: Mapping[str, Any], name: str) -> Any:
@@ -246,7 +364,7 @@ def _workloads(
 
 
 def _unknown(key: str) -> Problem:
-    known = (*General.__struct_fields__, *tee.ALL, "workload")
+    known = (*General.__struct_fields__, *tee.ALL, *_TABLES)
     near = difflib.get_close_matches(key, known, 1)
     owner = next((name for name in tee.ALL if key in tee.load(name).Policy.__struct_fields__), None)
     text = f'unknown key "{key[:60]}": expected one of {", ".join(known)}'
