@@ -114,8 +114,8 @@ def show() -> None:
         say("And without saying that simulated hardware is good enough:")
         donjon("verify", *asked[:-1], "--workload", workload, code=REFUSED)
     print(
-        "\nThe hardware was simulated: formats, signatures, policy, certificates and refusals are the real ones, but who\n"
-        "holds the files in `lab` can make such evidence too. That is why everybody had to say that they accept it.\n"
+        "\nThe hardware was simulated: formats, signatures, policy, certificates and refusals are the real ones, but\n"
+        "who holds the files in `lab` can make such evidence too. So everybody had to say that they accept it.\n"
     )
 
 

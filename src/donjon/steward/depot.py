@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 WAIT = 3.0
 """Seconds that a request waits for a vendor at most."""
+MAX_WAITING = 64
+"""Requests that wait for vendors at one time; those beyond are told to come again, so that others find a place."""
 DAY = timedelta(days=1)
 SOON = timedelta(minutes=10)
 UNUSED = timedelta(days=7)
@@ -121,6 +123,7 @@ class Depot:
         self._held: OrderedDict[Key, _Held] = OrderedDict()
         self._on_disk: dict[Key, None] = {}
         self._failed: OrderedDict[Key, _Failure] = OrderedDict()
+        self._waiting = 0
         self._flights: dict[Key, asyncio.Task[None]] = {}
         self._load()
 
@@ -129,8 +132,9 @@ class Depot:
         """Whether this machine's clock stands before something that a vendor has already signed."""
         return self.floor is not None and self.clock() + LEEWAY < self.floor
 
-    def change(self, trust: Mapping[str, Trust], settings: Collateral, vendors: Vendors | None) -> None:
-        """Go on with other roots and settings; what is held is verified anew when it is read."""
+    async def change(self, trust: Mapping[str, Trust], settings: Collateral, vendors: Vendors | None) -> None:
+        """Go on with other roots and settings; what is kept is read and verified anew."""
+        await self.close()
         self.base, self.settings, self.vendors = trust, settings, vendors
         self._held.clear()
         self._failed.clear()
@@ -195,9 +199,13 @@ class Depot:
                 return decision, False
             flights = self._ask(wanted)
             left = deadline - self.seconds()
-            if not flights or left <= 0:
+            if not flights or left <= 0 or self._waiting >= MAX_WAITING:
                 return decision, any(key in self._flights or self._is_down(key) for key in wanted)
-            await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            self._waiting += 1
+            try:
+                await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._waiting -= 1
 
     def _ask(self, keys: list[Key]) -> list[asyncio.Task[None]]:
         """Have these fetched; one flight for each."""

@@ -31,6 +31,8 @@ from typing import Any
 
 from donjon import tee
 from donjon.errors import ParseError, UsageError
+from donjon.steward import endorsement
+from donjon.steward.endorsement import Envelope
 from donjon.steward.procedure import Trust
 from donjon.steward.request import MAX_REQUEST
 from donjon.tee.contract import Roots, Tee
@@ -39,6 +41,7 @@ from donjon.wire.pki import shape
 MAX_FILE = 8 * 1024 * 1024
 """Bytes. The largest is Intel's collateral with its CRLs in hex."""
 MAX_FILES = 64
+MAX_ENDORSEMENTS = 10_000
 MAX_ROOTS = 1_000_000
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*?)-----END \1-----")
@@ -138,6 +141,23 @@ class Pile:
         roots = (kind.vendor_roots(), *self.roots.get(kind.NAME, ()))
         mine = self.collateral.get(kind.NAME)
         return Trust(roots) if mine is None else Trust(roots, lambda _evidence, own: kind.join(own, mine))
+
+
+def read_endorsements(named: Iterable[tuple[str, bytes]]) -> dict[bytes, tuple[Envelope, ...]]:
+    """Read an operator's statements about workloads.
+
+    Args:
+        named: names of files, and what is in them.
+    Returns:
+        Digest → what is said about it.
+    Raises:
+        ParseError: one is not well formed.
+    """
+    found: dict[bytes, tuple[Envelope, ...]] = {}
+    for name, data in named:
+        envelope = endorsement.read(data, name)
+        found[envelope.digest] = (*found.get(envelope.digest, ()), envelope)
+    return found
 
 
 def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]:
