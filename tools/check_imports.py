@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 # Each folder is a TEE, or a vendor's code that several share. Nothing else in the tree knows their names.
 TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
 # The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
-TEE_EDGES = ("backend", "collect", "fetch", "simulate")
+TEE_EDGES = ("backend", "collect", "simulate")
 
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
 LAYERS = (
@@ -43,8 +43,11 @@ LAYERS = (
     Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
-    Layer(("donjon.steward.record",), "the Steward's record on disk"),
-    Layer(("donjon.steward.authority", "donjon.steward.files"), "the Steward's keys on disk; an operator's files"),
+    Layer(("donjon.steward.record", "donjon.steward.depot"), "the Steward's record; its collateral"),
+    Layer(
+        ("donjon.steward.authority", "donjon.steward.files", "donjon.steward.fetching"),
+        "the Steward's keys on disk; an operator's files; vendors over HTTP",
+    ),
     Layer(
         (
             "donjon.wasm",
@@ -89,6 +92,14 @@ NEVER = (
     ("donjon.wasm", "donjon.config", "what a guest gets is handed over by the Keep, not read from a file"),
     ("donjon.wasm", "donjon.keep", "an engine can be used without a Keep"),
     ("donjon.wasm", "donjon.cli", "an engine can be used without a command line"),
+    *(
+        ("donjon.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for name in TEES
+    ),
+    *(
+        ("donjon.cli.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for name in TEES
+    ),
 )
 
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
@@ -98,7 +109,10 @@ PURE = (
     "donjon.errors",
     "donjon.wire",
     "donjon.tee",
-    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
+    *(
+        f"donjon.steward.{name}"
+        for name in ("procedure", "policy", "endorsement", "request", "nonce", "answer", "result")
+    ),
 )
 OUTSIDE = frozenset(
     "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "

@@ -377,6 +377,8 @@ def test_a_field_that_no_table_can_hold_is_our_mistake() -> None:
 
 # Folders
 
+METHODS = [name for name, item in vars(Tee).items() if inspect.isfunction(item) and not name.startswith("_")]
+
 
 @pytest.mark.parametrize("name", tee.ALL)
 def test_every_folder_offers_the_same(name: str) -> None:
@@ -390,7 +392,11 @@ def test_every_folder_offers_the_same(name: str) -> None:
     assert isinstance(folder.vendor_roots(), Roots)
     assert not folder.vendor_roots().simulated
     assert len(folder.key_binding(b"spki")) in {0, 64}
-    for method in ("parse", "verify", "judge", "vendor_roots", "key_binding"):
+    assert folder.join(folder.Collateral(), folder.Collateral()) == folder.Collateral()
+    assert not folder.is_evidence(b"hello")
+    assert folder.read_collateral(b"hello") is None
+    assert folder.read_roots({"simulated": True, name: {}}, "roots") is None
+    for method in METHODS:
         wanted = list(inspect.signature(getattr(Tee, method)).parameters)[1:]
         assert list(inspect.signature(getattr(folder, method)).parameters) == wanted
 

@@ -242,6 +242,7 @@ _LIST = (
             Option("--policy", "FILE", "the policy; without it the safe defaults hold", files=True),
             Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", files=True),
+            Option("--endorsements", "DIR", "statements about workloads that signers have signed", files=True),
             Option("--report-data", "HEX", "the 64 bytes that bare evidence has to bind; requests bind their key"),
             Option("--json", "", "print one JSON object instead", short="-j"),
         ),
@@ -272,9 +273,17 @@ _LIST = (
                 "--state", "DIR", "where the authority and the record are kept; made if it is missing",
                 env="STEWARD_STATE", default="steward", files=True,
             ),
+            Option(
+                "--record", "RECORD", "a file, or a database (postgresql://...); without it, a file in --state",
+                env="STEWARD_RECORD", files=True,
+            ),
             Option("--key", "FILE", "key of an authority that you have, PEM", env="STEWARD_KEY", files=True),
             Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
+            Option(
+                "--endorsements", "DIR", "statements about workloads that signers have signed, *.json",
+                env="STEWARD_ENDORSEMENTS", files=True,
+            ),
             Option("--addr", "ADDRESS", "to listen on for Keeps", env="STEWARD_ADDR", default="::"),
             Option("--port", "PORT", "for Keeps; 0 takes any", env="STEWARD_PORT", default="3000"),
             Option("--admin-addr", "ADDRESS", "to listen on for operators", default="127.0.0.1"),
@@ -285,7 +294,10 @@ _LIST = (
         ),
         details="Without --key and --crt it makes an authority of its own in the state directory: a root that relying "
         "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
-        "Every decision is on disk, in record.sqlite, before its answer leaves. Operators have /livez, /readyz, "
+        "Every decision is on disk, in record.sqlite or a PostgreSQL database, before its answer leaves. A database's "
+        "password belongs into PGPASSFILE or a service file, never into --record, which everybody on the machine can "
+        "read.\n\nAt SIGHUP it reads the policy, --roots, --endorsements and the files for https anew; what is wrong "
+        "is said, and the old stays.\n\nOperators have /livez, /readyz, "
         "/metrics and the record on a listener of their own.",
         exits=(
             ("0", "ended by SIGTERM or Ctrl-C"),
@@ -299,16 +311,43 @@ _LIST = (
         ),
     ),
     Command(
+        "steward endorse",
+        "Vouch for a workload with a signed statement",
+        handler="donjon.cli.steward:endorse",
+        group="Attest",
+        arguments=(Argument("DIGEST", "of the workload or of its package, 64 hex digits"),),
+        options=(
+            Option(
+                "--key", "FILE", "who signs: a private key of P-256, P-384 or Ed25519, PEM", required=True, files=True,
+            ),
+            Option("--until", "TIME", "when it ends, such as 2026-12-01T00:00:00Z", required=True),
+            Option("--title", "TEXT", "for people, such as a name and a version"),
+        ),
+        details="A policy that names the key below [[workload]] signers then accepts the workload, until the time "
+        "given. The statement is printed: send it with requests (endorsements), or put it as a .json file into the "
+        "directory that `donjon steward serve` gets with --endorsements.",
+        exits=(("0", "done"), ("2", "the command line is wrong, or the key cannot be used")),
+        examples=(
+            (
+                "donjon steward endorse 5e3f... --key release.key --until 2027-01-01T00:00:00Z",
+                "a release of a shop",
+            ),
+        ),
+    ),
+    Command(
         "steward check-record",
         "Check that a Steward's record is whole",
         handler="donjon.cli.steward:check_record",
         group="Attest",
-        arguments=(Argument("FILE", "the record", files=True),),
+        arguments=(Argument("RECORD", "its file, or the address of its database", files=True),),
         options=(Option("--head", "HASH", "a hash that was kept elsewhere, which the record must contain"),),
         details="Every entry's hash covers the one before. It prints how many entries there are and the last hash: "
         "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
         exits=(("0", "the record is whole"), ("4", "it was changed")),
-        examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+        examples=(
+            ("donjon steward check-record steward/record.sqlite", "the record of a service"),
+            ("donjon steward check-record postgresql:///steward", "one in a database"),
+        ),
     ),
     Command(
         "completion",

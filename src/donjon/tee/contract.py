@@ -509,6 +509,73 @@ def _refuse_unknown(table: Mapping[str, object], model: type[Model], where: str)
                 _refuse_unknown(value, inner, f"{where} {key}")
 
 
+# Collateral
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that a vendor publishes and that judging a piece of evidence takes.
+
+    Args:
+        name: lower case letters, digits, "-"; for one TEE it says what it is: a key, and a file's name.
+        after: checks that have to pass before it is worth asking a vendor: evidence that is not even consistent in
+            itself must not make anybody ask.
+        lasting: it never changes; all else is asked for again and again.
+    """
+
+    name: str
+    after: tuple[str, ...] = ()
+    lasting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was published for a `Need`, signed by a vendor and so far verified: the time has not been asked.
+
+    Args:
+        collateral: of the TEE's own kind, with this alone in it.
+        made: when the vendor issued it: of two the later one counts.
+        ends: after which it is not fresh any more.
+    """
+
+    collateral: Any
+    made: datetime
+    ends: datetime
+
+
+class Fetch(Protocol):
+    """What the module `donjon.tee.<name>.fetch` offers; a TEE without a vendor's service has none. It computes, too."""
+
+    VENDOR: str
+    """The key of its address in the policy's table `[collateral]`."""
+    BASE: str
+    """The vendor's own address. None is ever taken from evidence."""
+
+    def address(self, need: Need, base: str) -> str:
+        """Where it is published, `base` being the vendor's service or a copy of it."""
+
+    def keep(self, need: Need, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Make one string of an answer, for keeping; `piece` reads it. Names of headers are in lower case.
+
+        Raises:
+            ParseError: something is missing.
+        """
+
+    def piece(self, need: Need, kept: bytes, roots: Roots) -> Piece:
+        """Read what was kept, which is as hostile as what was sent, and verify it.
+
+        Raises:
+            ParseError: it is not well formed. VerifyError: it is of something else, or `roots` have not signed it.
+        """
+
+    def need(self, name: str) -> Need:
+        """The need of this name, for what is found in a directory.
+
+        Raises:
+            ParseError: there is none.
+        """
+
+
 # A TEE
 
 
@@ -517,8 +584,8 @@ class Tee(Protocol):
 
     (It is not called `roots`: that is the folder with the data, and a package's module hides a function of its name.)
 
-    `collect` (evidence on this machine), `fetch` (collateral from vendors) and `backend` are modules beside it that
-    only those import who need them.
+    `collect` (evidence on this machine), `fetch` (collateral from vendors, see `Fetch`) and `backend` are modules
+    beside it that only those import who need them.
     """
 
     NAME: str
@@ -555,6 +622,46 @@ class Tee(Protocol):
 
     def key_binding(self, spki: bytes) -> bytes:
         """The 64 bytes of report data by which Enarx binds a key, from its DER SubjectPublicKeyInfo; b"" for KVM."""
+
+    # Files and collateral: whoever has some asks every TEE, and knows none by name.
+
+    Collateral: Any
+    """What helps to judge evidence; `Collateral()` has nothing in it."""
+
+    def is_evidence(self, data: bytes) -> bool:
+        """Whether a file seems to be this TEE's evidence, by its first bytes; `parse` then says what it is."""
+
+    def read_collateral(self, data: bytes) -> Any:
+        """A file that helps to judge this TEE's evidence, as `Collateral`; None when it is something else.
+
+        Args:
+            data: DER or JSON; PEM was taken apart.
+        Raises:
+            ParseError: it is for this TEE, and not well formed.
+        """
+
+    def read_roots(self, document: Mapping[str, Any], source: str) -> tuple[Roots, Any] | None:
+        """Roots in a form of file that this TEE alone has, and what their issuers say; None when it is another form.
+
+        Args:
+            document: the file, parsed as TOML. source: what messages call it.
+        Raises:
+            ParseError: it is of that form, and wrong.
+        """
+
+    def join(self, own: Any, other: Any) -> Any:
+        """Collateral that came with evidence, and somebody's own: what `own` lacks, and whatever is newer in `other`.
+
+        Raises:
+            ParseError: there is too much of it, or a part cannot be read.
+        """
+
+    def needs(self, evidence: Any) -> tuple[Need, ...]:
+        """What a vendor publishes about this evidence; nothing where the evidence does not say enough.
+
+        Raises:
+            ParseError: a certificate inside cannot be read.
+        """
 
 
 @dataclass(frozen=True, slots=True)
