@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from donjon import tee
-from donjon.errors import ParseError, UsageError
+from donjon.errors import ParseError, UsageError, printable
 from donjon.steward.procedure import Trust
 from donjon.steward.request import MAX_REQUEST
 from donjon.tee import cca, snp
@@ -188,7 +188,7 @@ def read_roots(text: str, source: str = "roots") -> tuple[dict[str, Roots], cca.
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ParseError(f"{source}: expected TOML: {str(error)[:120]}") from error
+        raise ParseError(f"{source}: expected TOML: {printable(str(error)[:120])}") from error
     if "anchor" in document:
         roots, notices = cca.read_anchors(text, source)
         return {"cca": roots}, notices
@@ -198,9 +198,11 @@ def read_roots(text: str, source: str = "roots") -> tuple[dict[str, Roots], cca.
     found: dict[str, Roots] = {}
     for name, table in document.items():
         if name not in tee.ALL or not isinstance(table, dict):
-            raise ParseError(f"{source}: expected simulated and tables {', '.join(tee.ALL)}, got {name[:40]}")
+            raise ParseError(
+                f"{source}: expected simulated and tables {', '.join(tee.ALL)}, got {printable(name[:40])}"
+            )
         found[name] = Roots(
-            {key: _root(f"{source}: [{name}] {key[:80]}", value) for key, value in table.items()}, simulated
+            {key: _root(f"{source}: [{name}] {printable(key[:80])}", value) for key, value in table.items()}, simulated
         )
     return found, cca.Collateral()
 

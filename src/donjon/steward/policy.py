@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from donjon import tee
 from donjon.config._positions import Positions
-from donjon.errors import ParseError
+from donjon.errors import ParseError, printable
 from donjon.tee.contract import Hex32, Model
 
 MAX_FILE = 1_000_000
@@ -257,10 +257,12 @@ def _unknown(key: str) -> Problem:
     known = (*General.__struct_fields__, *tee.ALL, "workload")
     near = difflib.get_close_matches(key, known, 1)
     owner = next((name for name in tee.ALL if key in tee.load(name).Policy.__struct_fields__), None)
-    text = f'unknown key "{key[:60]}": expected one of {", ".join(known)}'
+    text = f'unknown key "{printable(key[:60])}": expected one of {", ".join(known)}'
     if near:
         return Problem((key,), True, text, f'did you mean "{near[0]}"?')
-    return Problem((key,), True, text, f'"{key}" belongs into a table such as [{owner}]' if owner else "remove it")
+    return Problem(
+        (key,), True, text, f'"{printable(key)}" belongs into a table such as [{owner}]' if owner else "remove it"
+    )
 
 
 _PART = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]")
@@ -311,7 +313,7 @@ def _toml(text: str, source: str) -> dict[str, Any]:
         numbers = re.fullmatch(r"line (\d+), column (\d+)\)", where)
         place = ":".join(numbers.groups()) if numbers else _line_column(text, len(text))
         hint = "`donjon steward init` writes a file that shows how each setting is written"
-        raise ParseError(f"{source}:{place}: {what[:1].lower()}{what[1:120]}", hint) from error
+        raise ParseError(f"{source}:{place}: {what[:1].lower()}{printable(what[1:120])}", hint) from error
     except RecursionError as error:
         raise ParseError(f"{source}: nested too deeply", "no setting is more than four levels deep") from error
     except ValueError as error:  # Python's bound on the digits of an integer

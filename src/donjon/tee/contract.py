@@ -34,7 +34,10 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hin
 
 import msgspec
 
-from donjon.errors import BugError, ParseError, UsageError, VerifyError
+from donjon.errors import BugError, ParseError, UsageError, VerifyError, printable
+
+MAX_REASON = 1000
+"""Characters of what is wrong with a key of a policy."""
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -353,7 +356,7 @@ class Hex(bytes):
                 value = b""
             if len(value) == cls.size and len(text) == 2 * cls.size:
                 return cls(value)
-            got = f'"{text}"' if len(text) <= 2 * cls.size else f"{len(text)} characters"
+            got = f'"{printable(text)}"' if len(text) <= 2 * cls.size else f"{len(text)} characters"
         else:
             got = type(text).__name__
         raise ValueError(f"expected {2 * cls.size} hex digits, got {got}")
@@ -407,10 +410,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         _refuse_unknown(table, cls, where)
         try:
             return msgspec.convert(dict(table), cls, dec_hook=_read)
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            raise ParseError(f"{where}: expected text that can be written in UTF-8") from error
         except msgspec.ValidationError as error:
             reason, _, path = str(error).rpartition(" - at `$")
             place = f"{where} {path.strip('`.')}" if reason else where
-            raise ParseError(f"{place}: {reason or path}") from error
+            raise ParseError(printable(f"{place}: {reason or path}"[:MAX_REASON])) from error
 
 
 def _read(kind: type, value: object) -> object:
@@ -429,7 +434,7 @@ def _refuse_unknown(table: Mapping[str, object], model: type[Model], where: str)
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f'did you mean "{near[0]}"?' if near else "remove it"
-            raise ParseError(f'{where}: unknown key "{key}": expected one of {", ".join(fields)}', hint)
+            raise ParseError(f'{where}: unknown key "{printable(key[:60])}": expected one of {", ".join(fields)}', hint)
         if isinstance(value, Mapping):
             hints = hints or get_type_hints(model)
             inner = hints[fields[key]]
