@@ -7,8 +7,7 @@ A guest's own exit code passes through unchanged, so codes can coincide: the mes
 from __future__ import annotations
 
 __all__ = [
-    "BugError", "DonjonError", "ParseError", "PlatformError", "TrapError", "UsageError", "VerifyError", "printable",
-    "words_of",
+    "BugError", "DonjonError", "ParseError", "PlatformError", "TrapError", "UsageError", "VerifyError", "words_of",
 ]  # fmt: skip
 
 
@@ -69,13 +68,6 @@ class BugError(DonjonError):
     """Our own mistake: something happened that this program holds to be impossible."""
 
     exit_code = 70
-
-
-def printable(text: str) -> str:
-    """What came from outside, for a message: with escapes for what a terminal would obey or cannot show."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def words_of(error: OSError | UnicodeError) -> str:

@@ -39,7 +39,7 @@ SLOW = 6.0
 """By how much instrumented code may be slower than `targets.MOST` allows."""
 SMALL = 4096
 """Bytes of an input that may be kept in the repository, and of all of a target, times 8."""
-COUNTED = ("donjon.wire", "donjon.tee", "donjon.steward", "donjon.config")
+COUNTED = ("donjon.wire", "donjon.tee", "donjon.steward", "donjon.config", "donjon.verify", "donjon.identity.path")
 # What `coverage by import` has to see before anybody else has imported it.
 LATER = ("tests.fuzz.targets",)
 

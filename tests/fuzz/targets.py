@@ -23,12 +23,18 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
 from donjon import config, tee
-from donjon.errors import ParseError
-from donjon.steward import app, authority, nonce, policy, record, result
+from donjon.errors import ParseError, VerifyError
+from donjon.identity.certificate import self_signed
+from donjon.identity.path import check_path as identity_check
+from donjon.steward import app, authority, client, nonce, policy, record, result
 from donjon.steward.app import ProblemError
 from donjon.steward.files import Pile, read_roots, write_roots
-from donjon.steward.procedure import Trust
+from donjon.steward.procedure import Trust, decide
 from donjon.steward.request import parse_bundle, parse_request
 from donjon.steward.service import Service, Writer
 from donjon.tee import cca, sgx, snp, tdx
@@ -38,10 +44,14 @@ from donjon.tee.contract import Demands, Roots, appraise
 from donjon.tee.intel import collateral as lists
 from donjon.tee.intel import pck, strictjson, x509
 from donjon.tee.intel.simulate import TeeName, qe_identity, sgx_extension, tcb_info
+from donjon.tee.snp import certtable
 from donjon.tee.snp import simulate as amd
 from donjon.tee.snp.x509 import PSS_SHA384, read_certificate, read_crl
 from donjon.tee.tdx import eventlog
 from donjon.tee.tdx.simulate import td_report
+from donjon.verify import Demands as Peer
+from donjon.verify import judge
+from donjon.verify.policy import parse as demands_of
 from donjon.wire import Cursor, der, pack, unpack
 from donjon.wire.layout import table_of
 from tests.fuzz.mutate import MUTATORS
@@ -105,7 +115,7 @@ def refused(act: Callable[[], Any]) -> Any:
     """What `act` gives, or None when it refuses as it may."""
     try:
         return act()
-    except ParseError as error:
+    except (ParseError, VerifyError) as error:
         message = str(error)
         assert len(message) < LONGEST, f"a message of {len(message)} characters"
         assert all(line.isprintable() for line in message.split("\n")), repr(message)
@@ -315,7 +325,7 @@ def steward_policy(data: bytes) -> None:
 def steward_roots(data: bytes) -> None:
     """Any text is a file of roots, or refused; so is any as anchors of Arm platforms."""
     found = refused(lambda: read_roots(text(data)))
-    assert found is None or all(isinstance(item, Roots) for item in found[0].values())
+    assert found is None or all(isinstance(item, Roots) for item, _ in found.values())
     refused(lambda: cca.read_anchors(text(data)))
 
 
@@ -330,10 +340,11 @@ def steward_pile(data: bytes) -> None:
     for subject in pile.subjects:
         if subject.tee:
             kind = tee.load(subject.tee)
-            parse, roots = pile.parser(subject), trust[subject.tee].roots[0]
+            own = trust[subject.tee]
 
-            def verify(kind: Any = kind, parse: Any = parse, roots: Any = roots) -> Any:
-                return kind.verify(*parse(), roots, NOW)
+            def verify(kind: Any = kind, own: Any = own, data: bytes = subject.data) -> Any:
+                evidence, collateral = kind.parse(data)
+                return kind.verify(evidence, own.complete(evidence, collateral), own.roots[0], NOW)
 
             appraise(kind, verify, kind.Policy(), Demands())
 
@@ -389,6 +400,13 @@ def snp_report(data: bytes) -> None:
     """Any report is put together with a certificate, and judged."""
     refused(lambda: snp.assemble(data, [world().chip.vek]))
     refused(lambda: snp.parse(data))
+
+
+@target("snp.certtable", seeds=lambda: [certtable.write_table({"VCEK": world().chip.vek, "CRL": world().amd_crl})])
+def snp_certtable(data: bytes) -> None:
+    """Any bytes are the table of certificates that a host hands over, or refused; what is read is in them."""
+    found = refused(lambda: certtable.read_table(data))
+    assert found is None or all(certificate in data for certificate in found.values())
 
 
 @target("sgx.evidence", "der", lambda: [evidence("sgx"), *files("sgx/*/quote.bin")()])
@@ -565,6 +583,95 @@ def cca_signed_claims(data: bytes) -> None:
     """Whatever a platform and a realm sign is accepted or refused, with a verdict."""
     size = 2 + int.from_bytes(data[:2], "big")
     judged("cca", cca.wrap(collect(sign(data[2:size], arm.platform().cpak), sign(data[size:], arm.platform().rak))))
+
+
+# What a Keep and a relying party are told
+
+
+@target("identity.path", "der", lambda: [inner(chain()[0]), inner(chain()[1])])
+def identity_path(data: bytes) -> None:
+    """Whatever a Steward signs as this Keep's certificate is one for its key, or refused."""
+    signed = der.encode(
+        der.SEQUENCE, data, ECDSA_SHA256, der.encode(der.BIT_STRING, b"\0", issuing_key().sign(data, ES256))
+    )
+    for first in (data, signed):
+        refused(lambda: identity_check((first, *chain()[1:]), spki(key()), bytes(32), NOW))  # noqa: B023
+
+
+@target("client.answer", "any", lambda: [der.encode(der.SEQUENCE, *reversed(chain())), *answers()])
+def client_answer(data: bytes) -> None:
+    """Whatever a Steward answers is a chain, a nonce, a problem, or refused."""
+    refused(lambda: client._pki_path(data))
+    refused(lambda: client._chain(data))
+    refused(lambda: client._nonce_in(data))
+    said = client._problem(app.PROBLEM, data)
+    assert len(said) < 16 * LONGEST
+    assert said.replace("\n", "").isprintable()
+
+
+@target("verify.chain", "der", lambda: [chain()[0], proven()])
+def verify_chain(data: bytes) -> None:
+    """Any certificate that a peer shows is believed or refused, with a Steward's root and without one."""
+    refused(lambda: judge((data, *chain()[1:]), Peer(anchors=(chain()[-1],), accept_unattested=True), NOW))
+    roots = {"cca": Trust((world().makers["cca"].roots,))}
+    refused(lambda: judge((data,), Peer(roots=roots, accept_unattested=True), NOW))
+
+
+@target("verify.signed_chain", "der", lambda: [inner(chain()[0])], longest=16384)
+def verify_signed_chain(data: bytes) -> None:
+    """Whatever a Steward signs as a peer's certificate is believed or refused."""
+    leaf = der.encode(
+        der.SEQUENCE, data, ECDSA_SHA256, der.encode(der.BIT_STRING, b"\0", issuing_key().sign(data, ES256))
+    )
+    refused(lambda: judge((leaf, *chain()[1:]), Peer(anchors=(chain()[-1],), accept_unattested=True), NOW))
+
+
+@target("verify.policy", "text", lambda: [b'workload = ["' + b"ab" * 32 + b'"]\nmax_age = "24h"\n[tcb.snp]\nsnp = 1\n'])
+def verify_policy(data: bytes) -> None:
+    """Any text is what a relying party demands, or refused with the place of each mistake."""
+    refused(lambda: demands_of(text(data)))
+
+
+ECDSA_SHA256 = der.encode(der.SEQUENCE, der.encode(der.OID, der.oid_content("1.2.840.10045.4.3.2")))
+ES256 = ec.ECDSA(SHA256())
+
+
+def chain() -> tuple[bytes, ...]:
+    """A certificate for the key of all requests, and those above it."""
+    return made_chain()[0]
+
+
+def issuing_key() -> ec.EllipticCurvePrivateKey:
+    """Of the one above."""
+    return made_chain()[1]
+
+
+@cache
+def made_chain() -> tuple[tuple[bytes, ...], ec.EllipticCurvePrivateKey]:
+    """From a Steward that knows simulated hardware."""
+    trust = {name: Trust((maker.roots,)) for name, maker in world().makers.items()}
+    grant = decide(made_request("cca"), trust, policy.parse("accept_unattested = true\n"), NOW).require()
+    with tempfile.TemporaryDirectory(prefix="donjon-fuzz-") as folder:
+        ca = authority.create(f"{folder}/ca", NOW)
+        issued = ca.issue(grant, NOW)
+        above = tuple(item.public_bytes(Encoding.DER) for item in ca.chain)
+        signer = load_pem_private_key(Path(f"{folder}/ca/issuing.pem").read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    return (issued.der, *above), signer
+
+
+def proven() -> bytes:
+    """A certificate of a Keep without a Steward, with evidence in it."""
+    own = new_key()
+    maker = world().makers["cca"]
+    value = maker.make(maker.kind.key_binding(spki(own)), bytes(maker.field))
+    return self_signed(["localhost"], NOW, own, (maker.kind.OID, value)).certificate
+
+
+def answers() -> list[bytes]:
+    """Of a Steward, in JSON."""
+    found = [{"chain": [b64encode(one).decode() for one in chain()]}, {"nonce": "AQ" * 38}]
+    return [json.dumps(item).encode() for item in (*found, {"type": "/v1/problems/refused", "detail": "no"})]
 
 
 # The service

@@ -12,12 +12,13 @@ from donjon.config import Config, Connect
 from donjon.errors import PlatformError
 from donjon.keep import files
 from donjon.keep.files import Opener
+from donjon.keep.launch import Launch
 from donjon.log import QUIET
 from donjon.wasm.wasi.reactor import Reactor
 
 
 def reach(entry: Connect) -> None:
-    Opener(Config(files=[entry]), Reactor(), QUIET, None).open(entry)
+    Opener(Launch(b"", Config(files=[entry])), Reactor(), QUIET, None).open(entry)
 
 
 def test_a_peer_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

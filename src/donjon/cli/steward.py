@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from donjon.cli.parse import Options
     from donjon.log import Logger
     from donjon.steward.authority import Authority
+    from donjon.steward.fetching import Vendors
 
     Context = Callable[..., ssl.SSLContext]
 
@@ -100,7 +101,7 @@ def _judge(
         return {"file": subject.name, "kind": "request", **answer.decision_dict(decision)}
     demands = Demands(report_data=demanded, accept_unattested=policy.general.accept_unattested)
     kind = load(subject.tee)
-    verdict = procedure.judge(kind, pile.parser(subject), trust[subject.tee], policy, demands, now)
+    verdict = procedure.judge(kind, lambda: kind.parse(subject.data), trust[subject.tee], policy, demands, now)
     return {"file": subject.name, "kind": "evidence", **answer.verdict_dict(verdict)}
 
 
@@ -150,8 +151,9 @@ def serve(options: Options) -> int:
     try:
         from donjon.steward import serve as server
     except ImportError as error:
-        hint = "install what the service needs: pip install starlette uvicorn h11"
+        hint = "install what the service needs: pip install starlette uvicorn h11 httpx"
         raise PlatformError(f"the service needs the package {error.name}", hint) from error
+    from donjon.steward.depot import Depot
     from donjon.steward.record import Record
     from donjon.steward.service import Service, Writer
 
@@ -171,9 +173,23 @@ def serve(options: Options) -> int:
         writer = stack.enter_context(contextlib.closing(Writer(Record(path))))
         if policy.general.accept_unattested:
             log.warn("evidence that proves nothing is accepted: for development only", target="donjon.steward")
-        service = Service(policy, pile.trust(), authority, writer, log)
+        trust = pile.trust()
+        depot = Depot(os.path.join(_state(options), "collateral"), trust, policy.collateral, _vendors(policy), log)
+        service = Service(policy, trust, authority, writer, log, depot=depot)
         server.run(service, public, admin, log, context, drain)
     return 0
+
+
+def _vendors(policy: Policy) -> Vendors | None:
+    """Whom to ask for collateral, unless the policy says nobody."""
+    if policy.collateral.offline:
+        return None
+    try:
+        from donjon.steward.fetching import Vendors
+    except ImportError as error:
+        hint = "install it (pip install httpx), or write `offline = true` below [collateral]"
+        raise PlatformError(f"fetching collateral needs the package {error.name}", hint) from error
+    return Vendors(policy.collateral)
 
 
 def check_record(options: Options) -> int:

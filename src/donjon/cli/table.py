@@ -141,6 +141,18 @@ RUN = Command(
             "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
             words="donjon.platform:BACKENDS",
         ),
+        Option(
+            "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
+            "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
+        ),
+        Option(
+            "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
+            files=True,
+        ),
+        Option(
+            "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence",
+            default="/sys/kernel/config/tsm/report", files=True,
+        ),
     ),
     rest="arguments for the program, after those in Enarx.toml",
     details=(
@@ -153,8 +165,8 @@ RUN = Command(
         ("0 to 255", "the program ended with this code; 0 is success"),
         ("1", "the module or Enarx.toml is malformed"),
         ("2", "the command line is wrong, or a file is missing"),
-        ("3", "this machine cannot do it: a port is taken, a permission is missing"),
-        ("4", "a peer is not what it claims to be"),
+        ("3", "this machine cannot do it: a port is taken, no evidence is to be had, the Steward does not answer"),
+        ("4", "a peer is not what it claims to be, or the Steward refuses"),
         ("70", "a mistake in donjon"),
         ("130, 143", "ended by Ctrl-C (SIGINT) or SIGTERM"),
         ("134", "the program broke a rule of WebAssembly or of its limits, and was stopped"),
@@ -165,6 +177,19 @@ RUN = Command(
         ("donjon run echo.wasm --wasmcfgfile Enarx.toml", "a service, with the sockets that Enarx.toml names"),
     ),
 )  # fmt: skip
+
+_DEMANDS = (
+    Option("--steward-root", "FILES", "roots of Stewards to believe, PEM", files=True),
+    Option("--roots", "FILE", "roots of hardware to believe beside the vendors' own, for evidence itself", files=True),
+    Option("--tee", "NAMES", "the TEE: snp, tdx, sgx, cca or kvm"),
+    Option("--product", "NAMES", "the processor or platform, as its vendor names it"),
+    Option("--measurement", "DIGESTS", "the launch digest, hex"),
+    Option("--workload", "DIGESTS", "the workload's digest, 64 hex digits"),
+    Option("--name", "NAMES", "a name or address that the Steward gave to the workload"),
+    Option("--max-age", "TIME", "how long ago the Steward may have judged, such as 24h"),
+    Option("--accept-unattested", "", "KVM, and hardware of --roots that is simulated, may pass: it proves nothing"),
+)  # fmt: skip
+"""What is demanded of a Keep."""
 
 _LIST = (
     RUN,
@@ -216,6 +241,92 @@ _LIST = (
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
+        ),
+    ),
+    Command(
+        "verify",
+        "Check from outside what a Keep is",
+        handler="donjon.cli.verify:verify",
+        group="Attest",
+        arguments=(
+            Argument(
+                "WHAT", "HOST:PORT of a Keep, - for standard input, or files: a chain of certificates, evidence, a "
+                "request, and collateral that helps to judge it", files=True, several=True,
+            ),
+        ),
+        options=(
+            *_DEMANDS,
+            Option("--policy", "FILE", "demands in a file; what stands there is no option as well", files=True),
+            Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
+            Option("--timeout", "SECONDS", "for connecting, and again for the handshake", default="10"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="With --steward-root the certificate must come from that Steward, whose judgement in it is believed. "
+        "Without, it must carry the evidence itself, which is verified here by the vendor's roots. Several values of "
+        "one demand, with commas between them, are alternatives; all demands must hold.\n\n"
+        "Nothing is sent to the Keep but a TLS handshake, and nothing is fetched from anybody else.",
+        exits=(
+            ("0", "everything that was demanded holds"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "nobody is there, or it speaks no TLS 1.3"),
+            ("4", "something does not hold: each check that failed is shown"),
+        ),
+        examples=(
+            ("donjon verify shop.example.com:8443 --steward-root root.pem", "who judged, and what"),
+            ("donjon verify [::1]:8443 --policy verify.toml", "with the demands of a file"),
+            ("donjon verify chain.pem --steward-root root.pem --json", "certificates in a file, for programs"),
+        ),
+    ),
+    Command(
+        "connect",
+        "Open a door on this machine to a proven Keep",
+        handler="donjon.cli.verify:connect",
+        group="Attest",
+        arguments=(Argument("HOST", "HOST:PORT of the Keep"),),
+        options=(
+            Option(
+                "--expect", "WHAT", "a file with demands, or demands: steward_root=root.pem,tee=snp,workload=HEX",
+                required=True, files=True,
+            ),
+            Option("--listen", "ADDRESS", "HOST:PORT here; port 0 takes any", default="127.0.0.1:0"),
+            Option(
+                "--pin", "WHAT", "what must stay as it was at the start: proof, key, or none beyond what is expected",
+                default="proof", words=("proof", "key", "none"),
+            ),
+        ),
+        details="Each connection gets one of its own to the Keep, over TLS 1.3, which is judged before the first byte "
+        "of either side passes. With --pin proof, the TEE, the measurement, the workload and the Steward stay those of "
+        "the first proof, while a Keep may renew its key; with --pin key, the key stays too.",
+        exits=(
+            ("0", "ended by SIGTERM or Ctrl-C"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "the port is taken, or the Keep is not there at the start"),
+            ("4", "the Keep is not what was expected at the start"),
+        ),
+        examples=(
+            ("donjon connect shop.example.com:8443 --expect verify.toml --listen 127.0.0.1:8080", "a policy's demands"),
+            ("donjon connect [::1]:8443 --expect steward_root=root.pem,tee=snp", "a few demands, on any port"),
+        ),
+    ),
+    Command(
+        "workload digest",
+        "Print the digest that names a workload",
+        handler="donjon.cli.workload:digest",
+        group="Attest",
+        arguments=(Argument("MODULE", "the program: a .wasm file, or its text form .wat", files=True),),
+        options=(
+            Option("--wasmcfgfile", "FILE", "the Enarx.toml that it runs with", env="WASMCFGFILE", files=True),
+            Option("--json", "", "print one JSON object with all that goes into it", short="-j"),
+        ),
+        rest="arguments for the program, after those in Enarx.toml",
+        details="It covers the module, Enarx.toml, the files that [roots] in it names, and the arguments after --. "
+        "Hardware signs it, a Steward's certificate has it as a name, and a policy lists it in [[workload]]. With "
+        "--json the package's own digest is there too, which is the one that Drawbridge has.",
+        examples=(
+            ("donjon workload digest main.wasm --wasmcfgfile Enarx.toml", "what `donjon run` with the same words has"),
+            ("donjon workload digest --json main.wasm -- Ada 3", "with arguments, for programs"),
         ),
     ),
     Command(

@@ -109,7 +109,7 @@ _PROBLEMS = {
     "408": _problem("the body took too long"),
     "413": _problem("the body is too long"),
     "415": _problem("another content type"),
-    "503": _problem("busy, or the record cannot be written"),
+    "503": _problem("busy, the record cannot be written, or a vendor has not answered yet"),
 }
 
 

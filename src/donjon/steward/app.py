@@ -53,6 +53,7 @@ MAX_ENTRIES = 1000
 """Of the record in one answer."""
 PROBLEMS = {
     "busy": "Too many decisions wait for the disk. Come again after the time that Retry-After gives.",
+    "collateral": "A vendor's service did not answer yet, and without it the evidence cannot be judged. Come again.",
     "content-type": "The body is of a type that this path does not take.",
     "internal": "A mistake of the service; its log says more.",
     "malformed": "What was sent is not what its format demands. `detail` says where and what was expected.",
@@ -234,6 +235,8 @@ def refusal(answer: Answer, statuses: dict[Ground, int]) -> ProblemError:
     found = decision_dict(decision)
     kind = {Ground.MALFORMED: "malformed", Ground.UNATTESTED: "unattested", Ground.REFUSED: "refused"}[ground]
     members = {name: found[name] for name in ("tee", "at", "policy", "request", "evidence", "checks")}
+    if answer.later:
+        return ProblemError(503, "collateral", detail, **members, record=_place(answer))
     return ProblemError(statuses[ground], kind, detail, **members, record=_place(answer))
 
 

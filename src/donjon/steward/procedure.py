@@ -73,11 +73,11 @@ class Trust:
 
     Args:
         roots: the vendor's, and others if the operator gave some; tried in this order.
-        complete: adds the Steward's own collateral to what came with the evidence; takes and gives the TEE's kind.
+        complete: takes evidence and the collateral that came with it; gives that with the Steward's own added.
     """
 
     roots: tuple[Roots, ...]
-    complete: Callable[[Any], Any] = lambda own: own
+    complete: Callable[[Any, Any], Any] = lambda _evidence, own: own
 
 
 def vendor_trust() -> dict[str, Trust]:
@@ -235,8 +235,7 @@ def decide(
     if not checks.passed("request.tee"):
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     verdict = judge(kind, lambda: kind.parse(evidence), trust[kind.NAME], policy, demands, now)  # (3) to (7)
-    for check in verdict.checks:
-        checks.record(check)
+    checks.extend(verdict.checks)
     if not checks.ok:
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     report = verdict.require()
@@ -324,10 +323,10 @@ def judge(
 
 def with_workload(verdict: Verdict, policy: Policy) -> Verdict:
     """Ask for the workload, when the policy names any; the question is the Steward's and not the TEE's."""
-    checks = Checks(verdict.tee, (check for check in verdict.checks if check.name != "evidence.workload"))
-    spec = "policy, [[workload]]"
     if verdict.report is None:
         return verdict
+    checks = Checks(verdict.tee, [check for check in verdict.checks if check.name != "evidence.workload"])
+    spec = "policy, [[workload]]"
     bound = verdict.report.workload
     if not policy.workloads:
         note = "the policy names no workloads: nobody asked what runs" if bound_digest(bound) else ""
@@ -336,7 +335,7 @@ def with_workload(verdict: Verdict, policy: Policy) -> Verdict:
         entry = policy.workload(bound)
         demanded = f"one of {len(policy.workloads)} workloads of the policy"
         checks.that("evidence.workload", entry is not None, bound or "none", demanded, spec)
-    return Verdict(verdict.tee, checks.all, verdict.report, first_failure(checks.all))
+    return Verdict(verdict.tee, checks.all, verdict.report, None if checks.ok else first_failure(checks.all))
 
 
 def bound_digest(bound: bytes) -> bytes:
@@ -359,7 +358,7 @@ def _verifier(
 ) -> Callable[[], VerifiedReport[Any]]:
     def verify() -> VerifiedReport[Any]:
         evidence, collateral = parse()
-        return kind.verify(evidence, trust.complete(collateral), roots, now)
+        return kind.verify(evidence, trust.complete(evidence, collateral), roots, now)
 
     return verify
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -26,6 +27,7 @@ from donjon.log import QUIET, Logger
 from donjon.steward import nonce as nonces
 from donjon.steward import record
 from donjon.steward.authority import Authority, Issued
+from donjon.steward.depot import WAIT, Depot
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import Decision, Trust, decide
@@ -48,11 +50,13 @@ class Answer:
     Args:
         issued: the certificate, if it was granted and asked for.
         head: where in the record the decision stands.
+        later: it was refused for something that a vendor has not answered yet.
     """
 
     decision: Decision
     issued: Issued | None
     head: Head
+    later: bool = False
 
 
 class Writer:
@@ -156,6 +160,7 @@ class Service:
     Args:
         clock: gives the time with its zone.
         random: gives so many bytes that nobody can foresee.
+        depot: the service's own collateral; without one, what requests bring has to do.
     """
 
     def __init__(
@@ -167,6 +172,7 @@ class Service:
         log: Logger = QUIET,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Callable[[int], bytes] = os.urandom,
+        depot: Depot | None = None,
     ) -> None:
         self.policy = policy
         self.trust = trust
@@ -175,7 +181,8 @@ class Service:
         self.log = log
         self.clock = clock
         self.random = random
-        self.metrics = Metrics()
+        self.depot = depot
+        self.metrics = depot.metrics if depot else Metrics()
         self.draining = False
         self._secret = authority.secret(b"nonce")
 
@@ -196,15 +203,28 @@ class Service:
         Raises:
             PlatformError: it cannot be recorded, or the authority's certificate has ended; nothing is issued then.
         """
-        now = self.clock()
+        now, policy, trust = self.clock(), self.policy, self.trust
+        if self.depot is not None and self.depot.behind:
+            raise PlatformError("this machine's clock stands before what vendors have signed", "set the clock")
+
+        def judge(data: bytes, trust: Mapping[str, Trust]) -> Decision:
+            started = time.perf_counter()
+            decision = decide(data, trust, policy, now, nonce, self._secret)
+            self.metrics.observe("decision_seconds", time.perf_counter() - started, tee=decision.tee or "none")
+            return decision
+
         decisions: list[Decision] = []
+        later: list[bool] = []
+        deadline = time.monotonic() + WAIT
         for number, data in enumerate(requests):
             if number:
                 await asyncio.sleep(0)  # others wait too
-            started = time.perf_counter()
-            decision = decide(data, self.trust, self.policy, now, nonce, self._secret)
-            self.metrics.observe("decision_seconds", time.perf_counter() - started, tee=decision.tee or "none")
+            if self.depot is None:
+                decision, may_change = judge(data, trust), False
+            else:
+                decision, may_change = await self.depot.settle(partial(judge, data), now, deadline)
             decisions.append(decision)
+            later.append(may_change)
         wanted = issue and all(decision.accepted for decision in decisions)
         issued = [self.authority.issue(decision.require(), now) if wanted else None for decision in decisions]
         pairs = list(zip(decisions, issued, strict=True))
@@ -213,7 +233,9 @@ class Service:
         self.metrics.observe("record_seconds", time.perf_counter() - started)
         for pair in pairs:
             self._tell(*pair)
-        return tuple(Answer(*pair, head) for pair, head in zip(pairs, heads, strict=True))
+        return tuple(
+            Answer(*pair, head, may_change) for pair, head, may_change in zip(pairs, heads, later, strict=True)
+        )
 
     def _tell(self, decision: Decision, issued: Issued | None) -> None:
         failure = decision.failure
@@ -239,12 +261,16 @@ class Service:
             found["authority"] = "its certificate has ended"
         if self.writer.failure:
             found["record"] = self.writer.failure
+        if self.depot is not None and self.depot.behind:
+            found["clock"] = "it stands before what vendors have signed"
         return found
 
     def scrape(self) -> str:
         """The metrics, as they are now."""
         from donjon import __version__
 
+        if self.depot is not None:
+            self.depot.scrape()
         self.metrics.put("record_entries", self.writer.head.seq)
         self.metrics.put("authority_expiry_seconds", (self.authority.not_after - self.clock()).total_seconds())
         self.metrics.put("accept_unattested", float(self.policy.general.accept_unattested))

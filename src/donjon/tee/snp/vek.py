@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from donjon.errors import ParseError, printable
+from donjon.errors import ParseError
+from donjon.log import printable
 from donjon.tee.snp.layout import Product, SigningKey, Tcb
 from donjon.tee.snp.x509 import Certificate, read_certificate
 from donjon.wire import der
