@@ -3,7 +3,7 @@
     python -m tools.disable_checks [--jobs N] [--fresh] [--sample N] [--only TEXT] [TESTS ...]
 
 A verifier that forgets a check accepts forged evidence, and nothing else about it changes: only a test in which that
-check alone stands in the way can show it. So, for the tests in TESTS (tests/tee and tests/steward):
+check alone stands in the way can show it. So, for the tests in TESTS (tests/tee, tests/steward and tests/verify):
 
 (1) All tests run once. Noted is, for each check, in which tests it failed and nothing else in that judgement did; for
     each row of a TEE's layout that may not hold everything, in which tests it refused something; for each policy key,
@@ -12,9 +12,10 @@ check alone stands in the way can show it. So, for the tests in TESTS (tests/tee
 (3) For each row, the same with anything allowed there.
 (4) For each policy key, the same with the key ignored: whoever reads it gets the default.
 
-A check is a name in the judgement of one TEE, e.g. `snp report.vmpl`; `request` is the Steward's own. A row is one of a
-table, e.g. `layout SNP-ABI ReportHead.vmpl`; a key one of a `Model`, e.g. `donjon.tee.snp.policy.Policy.vmpl`. What is
-excused stands in EXCUSED, with the reason; an excuse that is not needed is a finding as well.
+A check is a name in the judgement of one TEE, e.g. `snp report.vmpl`; `request` is the Steward's own, `peer` that of
+`donjon verify`. A row is one of a table, e.g. `layout SNP-ABI ReportHead.vmpl`; a key one of a `Model`, e.g.
+`donjon.tee.snp.policy.Policy.vmpl`. What is excused stands in EXCUSED, with the reason; an excuse that is not needed is
+a finding as well.
 
 The product's code knows nothing of this: `Checks.record`, through which every check goes, is wrapped, so is the reading
 of a row, and the fields of models become properties. Tests run again in the process in which they were collected, which
@@ -49,7 +50,7 @@ from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".build" / "disable-checks"
-TESTS = ("tests/tee", "tests/steward")
+TESTS = ("tests/tee", "tests/steward", "tests/verify")
 JOB = "DONJON_DISABLE_CHECKS"
 """Names the file that tells the plugin what to do."""
 MOST_TESTS = 60
@@ -513,7 +514,7 @@ def made_by_donjon() -> bool:
         if frame.f_code.co_name in {"appraise", "check_demands"}:
             break
         frame = frame.f_back
-    known = getattr(checks, "tee", "") in {*tee.ALL, "request"}
+    known = getattr(checks, "tee", "") in {*tee.ALL, "request", "peer"}
     return known and frame is not None and f"{os.sep}donjon{os.sep}" in frame.f_code.co_filename
 
 

@@ -167,7 +167,7 @@ def wire_der(data: bytes) -> None:
             assert steps <= 2 * len(data) + 2
             tag, left = source.tag, source.left
             if tag & 0x20:
-                todo.append(source.inside(tag, "inside"))
+                todo.append(source.inside(tag))
             elif tag == der.INTEGER:
                 value = source.integer("n")
                 assert len(der.encode(tag, der.integer_content(value))) == left - source.left
