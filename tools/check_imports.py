@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 # Each folder is a TEE, or a vendor's code that several share. Nothing else in the tree knows their names.
 TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
 # The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
-TEE_EDGES = ("backend", "collect", "fetch", "simulate")
+TEE_EDGES = ("backend", "collect", "simulate")
 
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
 LAYERS = (
@@ -46,8 +46,12 @@ LAYERS = (
     Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
-    Layer(("donjon.steward.record",), "the Steward's record on disk"),
-    Layer(("donjon.steward.authority", "donjon.steward.files"), "the Steward's keys on disk; an operator's files"),
+    Layer(("donjon.steward.record", "donjon.steward.depot"), "the Steward's record; its collateral"),
+    Layer(("donjon.verify.files",), "a relying party's demands from files: policy, roots"),
+    Layer(
+        ("donjon.steward.authority", "donjon.steward.files", "donjon.steward.fetching"),
+        "the Steward's keys on disk; an operator's files; vendors over HTTP",
+    ),
     Layer(
         (
             "donjon.wasm",
@@ -87,9 +91,13 @@ SIDEWAYS = (
     ("donjon.tls.listener", "donjon.wasm.wasi", "a TLS listener is a descriptor of the guest too"),
     ("donjon.tls.listener", "donjon.tls.streams", "a listener makes streams"),
     ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
+    ("donjon.verify.context", "donjon.verify.connection", "a context judges the chain of a connection"),
+    ("donjon.verify.proxy", "donjon.verify.connection", "a proxy connects"),
+    ("donjon.verify.proxy", "donjon.verify.context", "a proxy's connections are judged as a library's are"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
+    ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
     ("donjon.tee", "donjon.tee.tsm", "the kernel's interface that collectors share"),
     ("donjon.tee.sgx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
     ("donjon.tee.tdx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
@@ -101,6 +109,14 @@ NEVER = (
     ("donjon.wasm", "donjon.config", "what a guest gets is handed over by the Keep, not read from a file"),
     ("donjon.wasm", "donjon.keep", "an engine can be used without a Keep"),
     ("donjon.wasm", "donjon.cli", "an engine can be used without a command line"),
+    *(
+        ("donjon.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for name in TEES
+    ),
+    *(
+        ("donjon.cli.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for name in TEES
+    ),
 )
 
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
@@ -111,7 +127,10 @@ PURE = (
     "donjon.wire",
     "donjon.tee",
     "donjon.workload",
-    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result")),
+    *(
+        f"donjon.steward.{name}"
+        for name in ("procedure", "policy", "endorsement", "request", "nonce", "answer", "result", "toml")
+    ),
     *(f"donjon.verify.{name}" for name in ("demands", "certificates", "result", "judgement", "policy")),
 )
 OUTSIDE = frozenset(

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from donjon.errors import ParseError, UsageError
 from donjon.steward.files import MAX_FILE, MAX_ROOTS, Pile, read_roots, write_roots
-from donjon.tee import ALL, cca
-from donjon.tee.contract import Roots
+from donjon.steward.policy import Policy
+from donjon.steward.procedure import judge
+from donjon.tee import ALL, cca, snp
+from donjon.tee.contract import Demands, Roots
+from donjon.tee.intel import collateral as intel
 from donjon.tee.intel.collateral import MAX_CRLS
 from donjon.wire.der import SEQUENCE, encode
-from tests.steward.requests import REAL, VECTORS, Realm, kvm_request
+from tests.steward.requests import REAL, SNP_AT, VECTORS, Realm, kvm_request
 
 SNP = VECTORS / "snp/steward-milan-v2"
 SGX = VECTORS / "sgx/phala-xeon-e"
@@ -50,6 +53,10 @@ CASES = {
     "a token of CCA": ((VECTORS / "cca/veraison-ffm00.cbor").read_bytes(), ["cca"]),
     "a newer token of CCA": ((VECTORS / "cca/tfm-cmw907-realm2.cbor").read_bytes(), ["cca"]),
     "evidence of SNP as requests carry it": (evidence_in(REAL["snp"].read_bytes()), ["snp"]),
+    "a report that came alone, as requests carry it": (
+        snp.wrap((VECTORS / "snp/ms-turin-v5/report.bin").read_bytes()),
+        ["snp"],
+    ),
     "evidence of SGX as requests carry it": (evidence_in(REAL["xeon"].read_bytes()), ["sgx"]),
     "a certificate": ((SNP / "vcek.der").read_bytes(), []),
     "a CRL": ((SNP / "crl.der").read_bytes(), []),
@@ -68,24 +75,26 @@ def test_keeps_crls_of_amd_and_of_intel_apart() -> None:
     pile.add("amd", (SNP / "crl.der").read_bytes())
     strings = json.loads((SGX / "collateral.json").read_text())
     pile.add("intel", bytes.fromhex(strings["pck_crl"]))
-    assert len(pile.amd_crls) == len(pile.intel.crls) == 1
+    assert {kind: len(item.crls) for kind, item in pile.collateral.items()} == {"snp": 1, "sgx": 1, "tdx": 1}
 
 
 def test_judges_a_bare_report_with_the_certificates_beside_it() -> None:
     pile = Pile()
     for name in ("report.bin", "vcek.der", "ask.der", "ark.der", "crl.der"):
         pile.add(name, (SNP / name).read_bytes())
-    evidence, collateral = pile.parser(pile.subjects[0])()
+    evidence, collateral = snp.parse(pile.subjects[0].data)
     assert evidence.report.head.version == 2
-    assert len(collateral.certificates) == 2
-    assert len(pile.trust()["snp"].complete(collateral).crls) == 1
+    helped = pile.trust()["snp"].complete(evidence, collateral)
+    assert [len(items) for items in (helped.certificates, helped.veks, helped.crls)] == [2, 1, 1]
+    decision = judge(snp, lambda: (evidence, collateral), pile.trust()["snp"], Policy(), Demands(), SNP_AT)
+    assert decision.report is not None
 
 
 def test_fills_what_a_request_left_out() -> None:
     pile = Pile()
     pile.add("collateral", (SGX / "collateral.json").read_bytes())
     for name in ("sgx", "tdx"):
-        assert pile.trust()[name].complete(type(pile.intel)()).qe_identity is not None
+        assert pile.trust()[name].complete(None, intel.Collateral()).qe_identity is not None
 
 
 def test_trusts_the_vendors_and_what_was_added() -> None:
@@ -103,7 +112,7 @@ def test_reads_a_file_of_arm_platforms_with_what_their_makers_say() -> None:
     pile.add_roots("anchors", realm.platform.anchors(revoked="lost"))
     trust = pile.trust()["cca"]
     assert not trust.roots[1].simulated
-    assert [notice.revoked for notice in trust.complete(cca.Collateral()).notices.values()] == ["lost"]
+    assert [notice.revoked for notice in trust.complete(None, cca.Collateral()).notices.values()] == ["lost"]
 
 
 CRL = bytes.fromhex(json.loads((SGX / "collateral.json").read_text())["pck_crl"])
@@ -118,7 +127,7 @@ REFUSED = {
     "PEM without base64": b"-----BEGIN CERTIFICATE-----\nA=A\n-----END CERTIFICATE-----\n",
     "an object that is no collateral": b'{"a": 1}',
     "too many CRLs": pem("X509 CRL", CRL)
-    + b"".join(pem("X509 CRL", CRL[:-1] + bytes([n])) for n in range(MAX_CRLS + 1)),
+    + b"".join(pem("X509 CRL", CRL[:-1] + bytes([n])) for n in range(2 * MAX_CRLS + 1)),
     "a request that is too long": encode(SEQUENCE, encode(SEQUENCE, b"\x02\x01\0", encode(4, bytes(600_000)))),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 import sys
 import time
@@ -18,11 +19,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from donjon import Keep, WarmParent, tee
 from donjon.errors import DonjonError, ParseError, PlatformError, UsageError, VerifyError
-from donjon.keep import nil
+from donjon.keep import attest, nil
 from donjon.keep.launch import Launch
 from donjon.steward import client as client_module
 from donjon.steward.result import CMW, MARKERS, read_cmw, read_markers
+from donjon.workload import Descriptor
 from tests.keep import guests
+from tests.sim.mounts import mounted, sim_mount
 from tests.steward.https import (
     Answer,
     Handler,
@@ -96,6 +99,32 @@ def echo(folder: Path, service: Steward) -> tuple[Path, Path]:
 
 
 # ---- from the command to the client
+
+
+@pytest.mark.slow
+def test_a_policy_may_name_the_package_whatever_its_arguments(tmp_path: Path, lab: str, started: Any) -> None:
+    service = started(lambda: Steward(tmp_path / "steward", lab))
+    module, toml = echo(tmp_path, service)
+    package = json.loads(donjon_run("workload", "digest", "--json", module, "--wasmcfgfile", toml).stdout)
+    named = f'[[workload]]\npackage = ["{package["descriptor"]["package"]}"]\nnames = ["shop.example.com"]\n'
+    service.reload(POLICY + named)
+    words: list[str | Path] = [module, "--wasmcfgfile", toml, "--sim", lab]
+    keep = started(lambda: Running("run", *words, "--", "any", "words", listeners=1))
+    with tls_client(keep.at("echo"), service.client()) as connection:
+        leaf = leaf_of(connection)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["shop.example.com"]
+    other = tmp_path / "other.wat"
+    other.write_text(module.read_text() + ";; another package\n")
+    refused = donjon_run("run", other, *words[1:])
+    assert refused.returncode == 4
+    assert b"refuses (403): evidence.workload: expected one of 1 workloads of the policy, got" in refused.stderr
+
+
+def test_a_descriptor_with_variables_of_the_launcher_stays_here() -> None:
+    assert attest.descriptor_for_steward(Descriptor(bytes(32), ["a"])) == Descriptor(bytes(32), ["a"]).json()
+    assert attest.descriptor_for_steward(Descriptor(bytes(32), env={"TOKEN": "secret"})) is None
+    assert attest.descriptor_for_steward(Descriptor(bytes(32), ["a" * attest.MAX_DESCRIPTOR])) is None
 
 
 @pytest.mark.slow
@@ -387,3 +416,61 @@ def test_a_keep_that_attests_takes_no_memory_for_it(tmp_path: Path) -> None:
             [sys.executable, "-c", script, str(toml)], capture_output=True, text=True, env=environment(), check=False
         )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# ---- the machine's own way to evidence, with a file system that behaves like the kernel's
+
+
+@pytest.mark.slow
+def test_evidence_of_the_machine_is_found_by_itself_and_names_the_workload(
+    tmp_path: Path, lab: str, service: Steward, started: Any
+) -> None:
+    module, toml = echo(tmp_path, service)
+    workload = digest(module, "--wasmcfgfile", toml)
+    tsm = tmp_path / "tsm"
+    words: list[str | Path] = [module, "--wasmcfgfile", toml, "--tsm", tsm]
+    with mounted(sim_mount(Path(lab), tsm, "--tee", "cca", "--workload", workload.hex()), tsm):
+        keep = started(lambda: Running("run", *words, listeners=1))
+        with tls_client(keep.at("echo"), service.client()) as connection:
+            leaf = leaf_of(connection)
+    assert ni(workload) in uris(leaf)
+    assert list(read_cmw(extension(leaf, CMW))["submods"]) == ["cca"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["snp", "tdx", "cca"])
+def test_a_launcher_that_named_another_workload_gets_no_keep(tmp_path: Path, lab: str, name: str) -> None:
+    module, toml = file(tmp_path, guests.SERVES), config(tmp_path, listens("echo", "tls"))
+    tsm = tmp_path / "tsm"
+    with mounted(sim_mount(Path(lab), tsm, "--tee", name, "--workload", "00" * 31 + "01"), tsm):
+        done = donjon_run("run", module, "--wasmcfgfile", toml, "--tsm", tsm)
+    assert done.returncode == 4
+    assert b": expected evidence for this workload, " in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tdx", "cca"])
+def test_a_machines_evidence_goes_into_a_certificate_that_the_keep_signs(
+    tmp_path: Path, lab: str, started: Any, name: str
+) -> None:
+    module, toml = file(tmp_path, guests.SERVES), config(tmp_path, listens("echo", "tls"))
+    tsm = tmp_path / "tsm"
+    with mounted(sim_mount(Path(lab), tsm, "--tee", name), tsm):
+        keep = started(lambda: Running("run", module, "--wasmcfgfile", toml, "--tsm", tsm, listeners=1))
+        with tls_client(keep.at("echo"), unchecked()) as connection:
+            leaf = leaf_of(connection)
+    kind = tee.load(name)
+    spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    bound, named = kind.claimed(kind.parse(extension(leaf, kind.OID))[0])
+    assert bound == kind.key_binding(spki)
+    assert not any(named)
+
+
+@pytest.mark.slow
+def test_a_tee_that_the_machine_has_not_is_not_replaced_by_the_one_that_it_has(tmp_path: Path, lab: str) -> None:
+    module, toml = file(tmp_path, guests.SERVES), config(tmp_path, listens("echo", "tls"))
+    tsm = tmp_path / "tsm"
+    with mounted(sim_mount(Path(lab), tsm, "--tee", "tdx"), tsm):
+        done = donjon_run("run", module, "--wasmcfgfile", toml, "--tsm", tsm, "--attest", "snp")
+    assert done.returncode == 3
+    assert b"expected evidence of snp, got that of tdx" in done.stderr

@@ -186,6 +186,7 @@ def with_evidence(
     bound: Key | None = None,
     change: Callable[[Entity], None] = lambda _: None,
     oids: Iterable[str] = (cca.OID,),
+    now: datetime = NOW,
 ) -> bytes:
     """A certificate that a Keep signs for itself, with simulated evidence.
 
@@ -193,7 +194,7 @@ def with_evidence(
         bound: the key that the evidence binds, if it is another one.
         oids: of the extensions in which the evidence stands.
     """
-    keep = Entity("localhost", key or new_key())
+    keep = Entity("localhost", key or new_key(), now - LEEWAY, now + DAY)
     keep.extensions = {
         "usage": (usage(**SIGNS), True),
         "constraints": (x509.BasicConstraints(ca=False, path_length=None), True),
@@ -208,8 +209,15 @@ def with_evidence(
     return keep.signed(keep)
 
 
-def granted(key: ec.EllipticCurvePrivateKey, policy: str = "", workload: bytes = WORKLOAD) -> Any:
+def granted(key: ec.EllipticCurvePrivateKey, workload: bytes = WORKLOAD, now: datetime = NOW) -> Any:
     """What a real Steward's procedure grants to a Keep with this key on simulated hardware."""
     source = realm() if workload == WORKLOAD else Realm(workload)
-    text = f'accept_unattested = true\n{policy}[[workload]]\ndigest = ["{workload.hex()}"]\nnames = ["{NAME}"]\n'
-    return decide(source.request(key=key), source.trust, parse(text), NOW).require()
+    text = f'accept_unattested = true\n[[workload]]\ndigest = ["{workload.hex()}"]\nnames = ["{NAME}"]\n'
+    return decide(source.request(key=key), source.trust, parse(text), now).require()
+
+
+def status_none(chain: Chain, **changes: bool) -> None:
+    """Make of a real machine one that is simulated, or not protected, and said to be."""
+    chain.told = claims(**changes)
+    appraisal(chain.told)["ear_status"] = "none"
+    chain.markers = ("simulated",) if changes.get("simulated") else ("unprotected",)

@@ -186,6 +186,19 @@ RUN = Command(
     ),
 )  # fmt: skip
 
+_DEMANDS = (
+    Option("--steward-root", "FILES", "roots of Stewards to believe, PEM", files=True),
+    Option("--roots", "FILE", "roots of hardware to believe beside the vendors' own, for evidence itself", files=True),
+    Option("--tee", "NAMES", "the TEE: snp, tdx, sgx, cca or kvm"),
+    Option("--product", "NAMES", "the processor or platform, as its vendor names it"),
+    Option("--measurement", "DIGESTS", "the launch digest, hex"),
+    Option("--workload", "DIGESTS", "the workload's digest, 64 hex digits"),
+    Option("--name", "NAMES", "a name or address that the Steward gave to the workload"),
+    Option("--max-age", "TIME", "how long ago the Steward may have judged, such as 24h"),
+    Option("--accept-unattested", "", "KVM, and hardware of --roots that is simulated, may pass: it proves nothing"),
+)  # fmt: skip
+"""What is demanded of a Keep."""
+
 _LIST = (
     RUN,
     Command(
@@ -239,6 +252,73 @@ _LIST = (
         ),
     ),
     Command(
+        "verify",
+        "Check from outside what a Keep is",
+        handler="donjon.cli.verify:verify",
+        group="Attest",
+        arguments=(
+            Argument(
+                "WHAT", "HOST:PORT of a Keep, - for standard input, or files: a chain of certificates, evidence, a "
+                "request, and collateral that helps to judge it", files=True, several=True,
+            ),
+        ),
+        options=(
+            *_DEMANDS,
+            Option("--policy", "FILE", "demands in a file; what stands there is no option as well", files=True),
+            Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
+            Option("--timeout", "SECONDS", "for connecting, and again for the handshake", default="10"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="With --steward-root the certificate must come from that Steward, whose judgement in it is believed. "
+        "Without, it must carry the evidence itself, which is verified here by the vendor's roots. Several values of "
+        "one demand, with commas between them, are alternatives; all demands must hold.\n\n"
+        "Nothing is sent to the Keep but a TLS handshake, and nothing is fetched from anybody else.",
+        exits=(
+            ("0", "everything that was demanded holds"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "nobody is there, or it speaks no TLS 1.3"),
+            ("4", "something does not hold: each check that failed is shown"),
+        ),
+        examples=(
+            ("donjon verify shop.example.com:8443 --steward-root root.pem", "who judged, and what"),
+            ("donjon verify [::1]:8443 --policy verify.toml", "with the demands of a file"),
+            ("donjon verify chain.pem --steward-root root.pem --json", "certificates in a file, for programs"),
+        ),
+    ),
+    Command(
+        "connect",
+        "Open a door on this machine to a proven Keep",
+        handler="donjon.cli.verify:connect",
+        group="Attest",
+        arguments=(Argument("HOST", "HOST:PORT of the Keep"),),
+        options=(
+            Option(
+                "--expect", "WHAT", "a file with demands, or demands, as in tee=snp,workload=HEX",
+                required=True, files=True,
+            ),
+            Option("--listen", "ADDRESS", "HOST:PORT here; port 0 takes any", default="127.0.0.1:0"),
+            Option(
+                "--pin", "WHAT", "what must stay as it was at the start: proof, key, or none beyond what is expected",
+                default="proof", words=("proof", "key", "none"),
+            ),
+        ),
+        details="Each connection gets one of its own to the Keep, over TLS 1.3, which is judged before the first byte "
+        "of either side passes. With --pin proof, the TEE, the measurement, the workload and the Steward stay those of "
+        "the first proof, while a Keep may renew its key; with --pin key, the key stays too.",
+        exits=(
+            ("0", "ended by SIGTERM or Ctrl-C"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "the port is taken, or the Keep is not there at the start"),
+            ("4", "the Keep is not what was expected at the start"),
+        ),
+        examples=(
+            ("donjon connect shop.example.com:8443 --expect verify.toml --listen 127.0.0.1:8080", "a policy's demands"),
+            ("donjon connect [::1]:8443 --expect steward_root=root.pem,tee=snp", "a few demands, on any port"),
+        ),
+    ),
+    Command(
         "workload digest",
         "Print the digest that names a workload",
         handler="donjon.cli.workload:digest",
@@ -281,6 +361,7 @@ _LIST = (
             Option("--policy", "FILE", "the policy; without it the safe defaults hold", files=True),
             Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", files=True),
+            Option("--endorsements", "DIR", "statements about workloads that signers have signed", files=True),
             Option("--report-data", "HEX", "the 64 bytes that bare evidence has to bind; requests bind their key"),
             Option("--json", "", "print one JSON object instead", short="-j"),
         ),
@@ -311,9 +392,21 @@ _LIST = (
                 "--state", "DIR", "where the authority and the record are kept; made if it is missing",
                 env="STEWARD_STATE", default="steward", files=True,
             ),
+            Option(
+                "--record", "RECORD", "a file, or a database (postgresql://...); without it, a file in --state",
+                env="STEWARD_RECORD", files=True,
+            ),
             Option("--key", "FILE", "key of an authority that you have, PEM", env="STEWARD_KEY", files=True),
             Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
+            Option(
+                "--collateral", "DIR", "CRLs, VCEKs, Intel's collateral that you have, where no vendor can be asked",
+                env="STEWARD_COLLATERAL", files=True,
+            ),
+            Option(
+                "--endorsements", "DIR", "statements about workloads that signers have signed, *.json",
+                env="STEWARD_ENDORSEMENTS", files=True,
+            ),
             Option("--addr", "ADDRESS", "to listen on for Keeps", env="STEWARD_ADDR", default="::"),
             Option("--port", "PORT", "for Keeps; 0 takes any", env="STEWARD_PORT", default="3000"),
             Option("--admin-addr", "ADDRESS", "to listen on for operators", default="127.0.0.1"),
@@ -324,8 +417,11 @@ _LIST = (
         ),
         details="Without --key and --crt it makes an authority of its own in the state directory: a root that relying "
         "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
-        "Every decision is on disk, in record.sqlite, before its answer leaves. Operators have /livez, /readyz, "
-        "/metrics and the record on a listener of their own.",
+        "Every decision is on disk, in record.sqlite or a PostgreSQL database, before its answer leaves. A database's "
+        "password belongs into PGPASSFILE or a service file, never into --record, which everybody on the machine can "
+        "read.\n\nAt SIGHUP it reads the policy, --roots, --collateral, --endorsements and the files for https anew; "
+        "what is wrong is said, and the old stays.\n\nOperators have /livez, /readyz, /metrics and the record on a "
+        "listener of their own.",
         exits=(
             ("0", "ended by SIGTERM or Ctrl-C"),
             ("1", "a file is malformed"),
@@ -338,16 +434,43 @@ _LIST = (
         ),
     ),
     Command(
+        "steward endorse",
+        "Vouch for a workload with a signed statement",
+        handler="donjon.cli.steward:endorse",
+        group="Attest",
+        arguments=(Argument("DIGEST", "of the workload or of its package, 64 hex digits"),),
+        options=(
+            Option(
+                "--key", "FILE", "who signs: a private key of P-256, P-384 or Ed25519, PEM", required=True, files=True,
+            ),
+            Option("--until", "TIME", "when it ends, such as 2026-12-01T00:00:00Z", required=True),
+            Option("--title", "TEXT", "for people, such as a name and a version"),
+        ),
+        details="A policy that names the key below [[workload]] signers then accepts the workload, until the time "
+        "given. The statement is printed: send it with requests (endorsements), or put it as a .json file into the "
+        "directory that `donjon steward serve` gets with --endorsements.",
+        exits=(("0", "done"), ("2", "the command line is wrong, or the key cannot be used")),
+        examples=(
+            (
+                "donjon steward endorse 5e3f... --key release.key --until 2027-01-01T00:00:00Z",
+                "a release of a shop",
+            ),
+        ),
+    ),
+    Command(
         "steward check-record",
         "Check that a Steward's record is whole",
         handler="donjon.cli.steward:check_record",
         group="Attest",
-        arguments=(Argument("FILE", "the record", files=True),),
+        arguments=(Argument("RECORD", "its file, or the address of its database", files=True),),
         options=(Option("--head", "HASH", "a hash that was kept elsewhere, which the record must contain"),),
         details="Every entry's hash covers the one before. It prints how many entries there are and the last hash: "
         "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
         exits=(("0", "the record is whole"), ("4", "it was changed")),
-        examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+        examples=(
+            ("donjon steward check-record steward/record.sqlite", "the record of a service"),
+            ("donjon steward check-record postgresql:///steward", "one in a database"),
+        ),
     ),
     Command(
         "sim init",

@@ -15,7 +15,8 @@ Roots are written as
     [snp]
     "Milan/ARK" = "MIIGYzCC..."            # DER in base64; what names there are, each TEE says
 
-or, for makers of Arm platforms, as `donjon.tee.cca.collateral` shows.
+or in a form that a TEE has for itself: that of Arm's platforms is in the README of its folder. No TEE is named here:
+each says which files are its own (`donjon.tee.contract.Tee`).
 """
 
 from __future__ import annotations
@@ -24,30 +25,27 @@ import base64
 import binascii
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from donjon import tee
 from donjon.errors import ParseError, UsageError
+from donjon.log import printable
+from donjon.steward import endorsement
+from donjon.steward.endorsement import Envelope
 from donjon.steward.procedure import Trust
 from donjon.steward.request import MAX_REQUEST
-from donjon.tee import cca, snp
-from donjon.tee.contract import Roots
-from donjon.tee.intel import collateral as intel
-from donjon.wire.der import INTEGER, OCTET_STRING, SEQUENCE, Der, context
+from donjon.tee.contract import Roots, Tee
+from donjon.wire.pki import shape
 
 MAX_FILE = 8 * 1024 * 1024
 """Bytes. The largest is Intel's collateral with its CRLs in hex."""
 MAX_FILES = 64
+MAX_IN_DIRECTORY = 10_000
 MAX_ROOTS = 1_000_000
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*?)-----END \1-----")
-_PSS = "1.2.840.113549.1.1.10"
-_REPORT = 1184
-_CCA_TAGS = (b"\xd9\x01\x8f", b"\xd9\x03\x8b")  # 399 and 907
-_HEADER = 48
-_TEE_TYPES = {0: "sgx", 0x81: "tdx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +63,17 @@ class Subject:
 
 @dataclass
 class Pile:
-    """What the files hold, sorted."""
+    """What the files hold, sorted; which file is whose, each TEE says.
+
+    Args:
+        certificates: in DER, in the order in which they stand, whosever they are.
+        collateral: TEE → what helps. roots: TEE → what is believed beside the vendor.
+    """
 
     subjects: list[Subject] = field(default_factory=list)
     certificates: list[bytes] = field(default_factory=list)
-    amd_crls: list[bytes] = field(default_factory=list)
-    intel: intel.Collateral = field(default_factory=intel.Collateral)
+    collateral: dict[str, Any] = field(default_factory=dict)
     roots: dict[str, list[Roots]] = field(default_factory=dict)
-    notices: cca.Collateral = field(default_factory=cca.Collateral)
 
     def add(self, name: str, data: bytes) -> None:
         """Sort in one file.
@@ -82,36 +83,13 @@ class Pile:
         """
         if len(data) > MAX_FILE:
             raise ParseError(f"{name}: expected at most {MAX_FILE} bytes, got {len(data)}")
-        kind = quote_kind(data)
-        if len(data) == _REPORT and data[:1] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[1:4] == bytes(3):
-            self.subjects.append(Subject(name, "snp", data))
-        elif kind:
-            self.subjects.append(Subject(name, kind, data))
-        elif data[:3] in _CCA_TAGS:
-            self.subjects.append(Subject(name, "cca", data))
-        elif data[:1] == bytes((OCTET_STRING,)):
-            self._value(name, data)
-        elif data[:1] == bytes((SEQUENCE,)):
-            self._der(name, data)
-        elif data.lstrip()[:1] == b"{":
-            self.intel = self.intel.filled(_named(name, lambda: intel.from_json(data)))
-        elif blocks := _PEM.findall(data):
-            for label, body in blocks:
-                self._block(name, label.decode(), body)
-        else:
+        if self._take(name, data):
+            return
+        blocks = _PEM.findall(data)
+        if not blocks:
             raise _unknown(name)
-
-    def _value(self, name: str, data: bytes) -> None:
-        """A report or a token as requests carry it."""
-        value = Der(data, name)
-        inner = value.octets("evidence")
-        value.end()
-        if len(inner) == _REPORT:
-            self.subjects.append(Subject(name, "snp", inner))
-        elif inner[:3] in _CCA_TAGS:
-            self.subjects.append(Subject(name, "cca", inner))
-        else:
-            raise _unknown(name)
+        for label, body in blocks:
+            self._block(name, label.decode(), body)
 
     def _block(self, name: str, label: str, body: bytes) -> None:
         if label not in ("CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"):
@@ -120,80 +98,101 @@ class Pile:
             data = base64.b64decode(b"".join(body.split()), validate=True)
         except (ValueError, binascii.Error) as error:
             raise ParseError(f"{name}: expected base64 between the lines of PEM") from error
-        self._der(name, data)
+        if not self._take(name, data):
+            raise _unknown(name)
 
-    def _der(self, name: str, data: bytes) -> None:
-        """Tell by the first tags: certificates, CRLs, requests, and evidence as requests carry it."""
-        outer = Der(data, name).sequence()
-        if outer.tag == OCTET_STRING:
-            self._wrapped(name, data, outer.octets("quote"))
-            return
-        inner = outer.sequence()
-        if inner.tag == context(0):
-            self.certificates.append(data)
-        elif inner.tag == SEQUENCE:
-            self.subjects.append(Subject(name, "snp", data))
-        elif inner.tag == INTEGER and inner.integer("version") == 0:
+    def _take(self, name: str, data: bytes) -> bool:
+        """Find out whose it is: evidence, a request, what helps; False when it is nothing of that."""
+        kinds = [tee.load(item) for item in tee.ALL]
+        found = next((kind.NAME for kind in kinds if kind.is_evidence(data)), None)
+        if found is None and shape(data)[0] == "request":
             if len(data) > MAX_REQUEST:
                 raise ParseError(f"{name}: expected a request of at most {MAX_REQUEST} bytes, got {len(data)}")
-            self.subjects.append(Subject(name, "", data))
-        else:
-            self._crl(name, data, outer.sequence("algorithm").oid("algorithm"))
+            found = ""
+        if found is not None:
+            self.subjects.append(Subject(name, found, data))
+            return True
+        helps = shape(data)[0] == "certificate"
+        if helps:
+            self.certificates.append(data)
+        for kind in kinds:
+            try:
+                collateral = kind.read_collateral(data)
+                if collateral is not None:
+                    self._help(kind, collateral)
+                    helps = True
+            except ParseError as error:
+                raise ParseError(f"{name}: {error.message}", error.hint) from error
+        return helps
 
-    def _wrapped(self, name: str, data: bytes, quote: bytes) -> None:
-        kind = quote_kind(quote)
-        if not kind:
-            raise _unknown(name)
-        self.subjects.append(Subject(name, kind, data))
-
-    def _crl(self, name: str, data: bytes, algorithm: str) -> None:
-        if algorithm == _PSS:
-            self.amd_crls.append(data)
-        elif len(self.intel.crls) >= intel.MAX_CRLS:
-            raise ParseError(f"{name}: expected at most {intel.MAX_CRLS} CRLs of Intel, got one more")
-        else:
-            self.intel = self.intel.filled(intel.Collateral(crls=(data,)))
+    def _help(self, kind: Tee, collateral: Any) -> None:
+        self.collateral[kind.NAME] = kind.join(self.collateral.get(kind.NAME, kind.Collateral()), collateral)
 
     def add_roots(self, name: str, text: str) -> None:
         """Believe what this file names, beside the vendors; see `read_roots`."""
-        found, notices = read_roots(text, name)
-        for kind, roots in found.items():
+        for kind, (roots, said) in read_roots(text, name).items():
             self.roots.setdefault(kind, []).append(roots)
-        self.notices = cca.Collateral({**self.notices.notices, **notices.notices}, self.notices.events)
+            self._help(tee.load(kind), said)
 
     def trust(self) -> dict[str, Trust]:
         """What evidence is verified with: the vendors' roots first, those that were added, and this collateral."""
-        complete: dict[str, Callable[[Any], Any]] = {
-            "snp": lambda own: own.joined(snp.Collateral(crls=tuple(self.amd_crls))),
-            "sgx": lambda own: own.filled(self.intel),
-            "tdx": lambda own: own.filled(self.intel),
-            "cca": lambda own: cca.Collateral({**own.notices, **self.notices.notices}, own.events),
-        }
-        return {
-            name: Trust((tee.load(name).vendor_roots(), *self.roots.get(name, ())), complete.get(name, lambda own: own))
-            for name in tee.ALL
-        }
+        return {name: self._trust(tee.load(name)) for name in tee.ALL}
 
-    def parser(self, subject: Subject) -> Callable[[], tuple[Any, Any]]:
-        """How to read a piece of evidence: as the TEE does, and a bare report together with its certificates."""
-        if subject.tee == "snp" and len(subject.data) == _REPORT:
-            return lambda: snp.assemble(subject.data, self.certificates)
-        kind = tee.load(subject.tee)
-        return lambda: kind.parse(subject.data)
+    def _trust(self, kind: Tee) -> Trust:
+        roots = (kind.vendor_roots(), *self.roots.get(kind.NAME, ()))
+        mine = self.collateral.get(kind.NAME)
+        return Trust(roots) if mine is None else Trust(roots, lambda _evidence, own: kind.join(own, mine))
 
 
-def quote_kind(data: bytes) -> str:
-    """Whose quote it is, "sgx" or "tdx", by its header; empty for anything else."""
-    if len(data) < _HEADER or data[0] not in (3, 4, 5) or data[1] or data[2:4] != b"\x02\x00":
-        return ""
-    return _TEE_TYPES.get(int.from_bytes(data[4:8], "little"), "")
+def read_collateral(named: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
+    """Take an operator's files of collateral apart.
+
+    Args:
+        named: names of files, and what is in them.
+    Returns:
+        The same without PEM: DER and JSON, each of which helps to judge evidence of some TEE.
+    Raises:
+        ParseError: one is something else, or not well formed.
+    """
+    found: list[tuple[str, bytes]] = []
+    for name, data in named:
+        if len(data) > MAX_FILE:
+            raise ParseError(f"{name}: expected at most {MAX_FILE} bytes, got {len(data)}")
+        try:
+            parts = [base64.b64decode(b"".join(body.split()), validate=True) for _, body in _PEM.findall(data)]
+        except (ValueError, binascii.Error) as error:
+            raise ParseError(f"{name}: expected base64 between the lines of PEM") from error
+        for part in parts or [data]:
+            pile = Pile()
+            if pile._take(name, part) and not pile.subjects:
+                found.append((name, part))
+            else:
+                raise ParseError(f"{name}: expected CRLs, VCEKs, or Intel's collateral in JSON, got something else")
+    return tuple(found)
 
 
-def read_roots(text: str, source: str = "roots") -> tuple[dict[str, Roots], cca.Collateral]:
+def read_endorsements(named: Iterable[tuple[str, bytes]]) -> dict[bytes, tuple[Envelope, ...]]:
+    """Read an operator's statements about workloads.
+
+    Args:
+        named: names of files, and what is in them.
+    Returns:
+        Digest → what is said about it.
+    Raises:
+        ParseError: one is not well formed.
+    """
+    found: dict[bytes, tuple[Envelope, ...]] = {}
+    for name, data in named:
+        envelope = endorsement.read(data, name)
+        found[envelope.digest] = (*found.get(envelope.digest, ()), envelope)
+    return found
+
+
+def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]:
     """Read a file of roots; the form is shown at the top of this module.
 
     Returns:
-        TEE → roots, and what issuers of Arm platforms say about their keys.
+        TEE → roots, and what their issuers say about them, as collateral.
     Raises:
         ParseError: it is not as shown.
     """
@@ -202,21 +201,23 @@ def read_roots(text: str, source: str = "roots") -> tuple[dict[str, Roots], cca.
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ParseError(f"{source}: expected TOML: {str(error)[:120]}") from error
-    if "anchor" in document:
-        roots, notices = cca.read_anchors(text, source)
-        return {"cca": roots}, notices
+        raise ParseError(f"{source}: expected TOML: {printable(str(error)[:120])}") from error
+    for name in tee.ALL:
+        own = tee.load(name).read_roots(document, source)
+        if own is not None:
+            return {name: own}
     simulated = document.pop("simulated", False)
     if not isinstance(simulated, bool):
         raise ParseError(f"{source}: simulated: expected true or false, got {type(simulated).__name__}")
-    found: dict[str, Roots] = {}
+    found: dict[str, tuple[Roots, Any]] = {}
     for name, table in document.items():
         if name not in tee.ALL or not isinstance(table, dict):
-            raise ParseError(f"{source}: expected simulated and tables {', '.join(tee.ALL)}, got {name[:40]}")
-        found[name] = Roots(
-            {key: _root(f"{source}: [{name}] {key[:80]}", value) for key, value in table.items()}, simulated
-        )
-    return found, cca.Collateral()
+            raise ParseError(
+                f"{source}: expected simulated and tables {', '.join(tee.ALL)}, got {printable(name[:40])}"
+            )
+        anchors = {key: _root(f"{source}: [{name}] {printable(key[:80])}", value) for key, value in table.items()}
+        found[name] = Roots(anchors, simulated), tee.load(name).Collateral()
+    return found
 
 
 def write_roots(roots: Mapping[str, Roots]) -> str:
@@ -242,13 +243,6 @@ def _root(where: str, value: object) -> bytes:
         except (ValueError, binascii.Error):
             pass
     raise ParseError(f"{where}: expected DER in base64, got {type(value).__name__}")
-
-
-def _named(name: str, read: Callable[[], intel.Collateral]) -> intel.Collateral:
-    try:
-        return read()
-    except ParseError as error:
-        raise ParseError(f"{name}: {error.message}", error.hint) from error
 
 
 def _unknown(name: str) -> ParseError:

@@ -16,20 +16,29 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from donjon.errors import PlatformError
 from donjon.log import QUIET, Logger
 from donjon.steward import nonce as nonces
 from donjon.steward import record
 from donjon.steward.authority import Authority, Issued
+from donjon.steward.depot import WAIT, Depot
+from donjon.steward.endorsement import Envelope, Proofs
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import Decision, Trust, decide
-from donjon.steward.record import Head, Record
+from donjon.steward.record import Book, Head, open_book
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from donjon.steward.fetching import Vendors
+
+T = TypeVar("T")
 
 MAX_BATCH = 512
 """Entries in one commit."""
@@ -48,11 +57,13 @@ class Answer:
     Args:
         issued: the certificate, if it was granted and asked for.
         head: where in the record the decision stands.
+        later: it was refused for something that a vendor has not answered yet.
     """
 
     decision: Decision
     issued: Issued | None
     head: Head
+    later: bool = False
 
 
 class Writer:
@@ -64,7 +75,7 @@ class Writer:
     `head` is the record's end as far as this process has written it, `failure` why the last commit failed, or nothing.
     """
 
-    def __init__(self, book: Record) -> None:
+    def __init__(self, book: Book) -> None:
         self._book = book
         self.path = book.path
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
@@ -156,6 +167,8 @@ class Service:
     Args:
         clock: gives the time with its zone.
         random: gives so many bytes that nobody can foresee.
+        depot: the service's own collateral; without one, what requests bring has to do.
+        endorsements: digest → the operator's statements about workloads.
     """
 
     def __init__(
@@ -167,6 +180,8 @@ class Service:
         log: Logger = QUIET,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Callable[[int], bytes] = os.urandom,
+        depot: Depot | None = None,
+        endorsements: Mapping[bytes, tuple[Envelope, ...]] | None = None,
     ) -> None:
         self.policy = policy
         self.trust = trust
@@ -175,9 +190,25 @@ class Service:
         self.log = log
         self.clock = clock
         self.random = random
-        self.metrics = Metrics()
+        self.depot = depot
+        self.endorsements = endorsements or {}
+        self.metrics = depot.metrics if depot else Metrics()
         self.draining = False
+        self._reading = asyncio.Lock()
         self._secret = authority.secret(b"nonce")
+
+    async def change(
+        self,
+        policy: Policy,
+        trust: Mapping[str, Trust],
+        endorsements: Mapping[bytes, tuple[Envelope, ...]],
+        vendors: Vendors | None,
+        supplied: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Go on with another policy; decisions under way keep theirs."""
+        self.policy, self.trust, self.endorsements = policy, trust, endorsements
+        if self.depot is not None:
+            await self.depot.change(trust, policy.collateral, vendors, supplied)
 
     def nonce(self) -> tuple[bytes, datetime]:
         """A fresh nonce, and when it ends."""
@@ -185,7 +216,11 @@ class Service:
         return nonces.make(self._secret, now, self.random(16)), now + nonces.LIFE
 
     async def attest(
-        self, requests: Sequence[bytes], nonce: bytes | None = None, issue: bool = True
+        self,
+        requests: Sequence[bytes],
+        nonce: bytes | None = None,
+        issue: bool = True,
+        proofs: Proofs | None = None,
     ) -> tuple[Answer, ...]:
         """Judge requests, issue what is granted, record all of it.
 
@@ -193,18 +228,34 @@ class Service:
 
         Args:
             issue: False only asks what would be decided.
+            proofs: what came along for the workload.
         Raises:
             PlatformError: it cannot be recorded, or the authority's certificate has ended; nothing is issued then.
         """
-        now = self.clock()
+        # A policy that is loaded meanwhile is for those that come after.
+        now, policy, trust = self.clock(), self.policy, self.trust
+        proofs = replace(proofs or Proofs(), kept=self.endorsements)
+        if self.depot is not None and self.depot.behind:
+            raise PlatformError("this machine's clock stands before what vendors have signed", "set the clock")
+
+        def judge(data: bytes, trust: Mapping[str, Trust]) -> Decision:
+            started = time.perf_counter()
+            decision = decide(data, trust, policy, now, nonce, self._secret, proofs)
+            self.metrics.observe("decision_seconds", time.perf_counter() - started, tee=decision.tee or "none")
+            return decision
+
         decisions: list[Decision] = []
+        later: list[bool] = []
+        deadline = time.monotonic() + WAIT
         for number, data in enumerate(requests):
             if number:
                 await asyncio.sleep(0)  # others wait too
-            started = time.perf_counter()
-            decision = decide(data, self.trust, self.policy, now, nonce, self._secret)
-            self.metrics.observe("decision_seconds", time.perf_counter() - started, tee=decision.tee or "none")
+            if self.depot is None:
+                decision, may_change = judge(data, trust), False
+            else:
+                decision, may_change = await self.depot.settle(partial(judge, data), now, deadline)
             decisions.append(decision)
+            later.append(may_change)
         wanted = issue and all(decision.accepted for decision in decisions)
         issued = [self.authority.issue(decision.require(), now) if wanted else None for decision in decisions]
         pairs = list(zip(decisions, issued, strict=True))
@@ -213,7 +264,9 @@ class Service:
         self.metrics.observe("record_seconds", time.perf_counter() - started)
         for pair in pairs:
             self._tell(*pair)
-        return tuple(Answer(*pair, head) for pair, head in zip(pairs, heads, strict=True))
+        return tuple(
+            Answer(*pair, head, may_change) for pair, head, may_change in zip(pairs, heads, later, strict=True)
+        )
 
     def _tell(self, decision: Decision, issued: Issued | None) -> None:
         failure = decision.failure
@@ -229,6 +282,20 @@ class Service:
         elif failure is not None:
             self.log.info(f"{decision.tee or 'request'}: refused, {failure}", target="donjon.steward")
 
+    async def look(self, question: Callable[[Book], T]) -> T:
+        """Read the record, in a thread, one question after the other: a database may take its time.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+
+        def ask() -> T:
+            with open_book(self.writer.path, read_only=True) as book:
+                return question(book)
+
+        async with self._reading:
+            return await asyncio.to_thread(ask)
+
     def ready(self) -> dict[str, str]:
         """What stands in the way of serving, by its name; nothing when all is well."""
         found: dict[str, str] = {}
@@ -239,12 +306,16 @@ class Service:
             found["authority"] = "its certificate has ended"
         if self.writer.failure:
             found["record"] = self.writer.failure
+        if self.depot is not None and self.depot.behind:
+            found["clock"] = "it stands before what vendors have signed"
         return found
 
     def scrape(self) -> str:
         """The metrics, as they are now."""
         from donjon import __version__
 
+        if self.depot is not None:
+            self.depot.scrape()
         self.metrics.put("record_entries", self.writer.head.seq)
         self.metrics.put("authority_expiry_seconds", (self.authority.not_after - self.clock()).total_seconds())
         self.metrics.put("accept_unattested", float(self.policy.general.accept_unattested))

@@ -12,13 +12,15 @@ read it. A folder is imported when it is asked for, so nobody pays for what they
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from donjon.errors import UsageError
-from donjon.tee.contract import Tee
+from donjon.tee.contract import Fetch, Tee
 
-__all__ = ["ALL", "load"]
+__all__ = ["ALL", "load", "load_fetch"]
 
 # In the order in which they are listed to users.
 ALL = (
@@ -41,3 +43,14 @@ def load(name: str) -> Tee:
         hint = f'did you mean "{near[0]}"?' if near else None
         raise UsageError(f'TEE "{name[:20]}": expected one of {", ".join(ALL)}', hint)
     return cast("Tee", import_module(f"donjon.tee.{name}"))
+
+
+@cache
+def load_fetch(name: str) -> Fetch | None:
+    """What a TEE's vendor publishes, and how to read it; None where there is no such service.
+
+    Raises:
+        UsageError: there is no TEE of this name.
+    """
+    module = f"{load(name).__name__}.fetch"  # type: ignore[attr-defined] # a TEE is a package
+    return cast("Fetch", import_module(module)) if find_spec(module) else None

@@ -68,8 +68,7 @@ def client_context(
             rules hold: SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
         check_name: False where somebody else finds out who the peer is, by what its certificate holds.
     Raises:
-        UsageError: `roots`, one of `anchors`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no
-            certificate.
+        UsageError: `roots`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no certificate.
         PlatformError: this machine has no roots where OpenSSL or we look.
         VerifyError: the certificate in `identity` does not belong to its key.
     """
@@ -95,7 +94,8 @@ def _only_tls13(context: ssl.SSLContext) -> None:
 
 
 def _trust_these(context: ssl.SSLContext, roots: Sequence[bytes]) -> None:
-    """Nothing but these, by OpenSSL's rule: a chain ends in one that has signed itself."""
+    """Nothing but these: each may end a chain, whether it has signed itself or not."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     for number, root in enumerate(roots, 1):
         try:
             context.load_verify_locations(cadata=root)

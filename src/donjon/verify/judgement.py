@@ -26,18 +26,20 @@ Not asked: whether the peer has the key. That is TLS's business, and done when i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
 
-from donjon.errors import BugError, ParseError, VerifyError
+from donjon.errors import BugError, ParseError, UsageError, VerifyError
 from donjon.steward import procedure
 from donjon.steward.answer import plain
 from donjon.steward.policy import General, Policy
 from donjon.steward.procedure import Trust, bound_digest, by_oid
+from donjon.steward.request import parse_request
 from donjon.tee import contract
 from donjon.tee.contract import Check, Checks, Outcome, Tee, first_failure, shown, utc
 from donjon.verify.certificates import (
@@ -54,6 +56,7 @@ from donjon.verify.result import check_result, read_result
 
 SPEC = "RFC 9334 section 8"
 NOBODY_ASKED = "nobody asked what runs: no workload was demanded"
+AGE_UNKNOWN = "evidence of unknown age: no nonce"
 ITSELF = "the evidence itself"
 
 _SEAL = object()
@@ -87,6 +90,7 @@ class Proof:
         measurement: the launch digest. workload: its digest, 32 bytes; empty where the evidence binds none.
         tcb: the platform's state, in the TEE's own words.
         judged_by: the Steward's root and program, or "the evidence itself".
+        anchor: SHA-256 of the root's SubjectPublicKeyInfo; empty for the evidence itself.
         judged_at: when: for the evidence itself, now.
         valid_until: when the first certificate ends on which this rests.
         simulated, protected: whether the roots were a vendor's, and whether hardware keeps the host out.
@@ -102,6 +106,7 @@ class Proof:
     measurement: bytes
     workload: bytes
     judged_by: str
+    anchor: bytes
     judged_at: datetime
     valid_until: datetime
     simulated: bool
@@ -176,6 +181,7 @@ def _by_steward(
         measurement=result.measurement,
         workload=result.workload,
         judged_by=f"{path[-1].subject} ({result.verifier})",
+        anchor=sha256(path[-1].spki).digest(),
         judged_at=result.judged_at,
         valid_until=min(item.not_after for item in path),
         simulated=result.simulated,
@@ -209,41 +215,114 @@ def _by_evidence(checks: Checks, certificates: tuple[Certificate, ...], demands:
     if not checks.that("evidence.carried", len(carried) == 1, f"{len(carried)} extensions", demanded, SPEC):
         raise RefusedError(checks.all, hint or "this Keep proves nothing: it was started without evidence")
     kind = carried[0]
+    trust = demands.roots.get(kind.NAME) or Trust((kind.vendor_roots(),))
+    proof = _of_evidence(
+        checks, kind, lambda: kind.parse(leaf.unknown[kind.OID]), trust, kind.key_binding(leaf.spki), demands, now
+    )  # (2) to (4)
+    proof = replace(
+        proof,
+        valid_until=min(leaf.not_after, proof.valid_until),
+        key=sha256(leaf.spki).digest(),
+        certificate=sha256(leaf.der).digest(),
+        seal=_SEAL,
+    )
+    return _against(checks, proof, demands, now)  # (5)
+
+
+def judge_evidence(
+    kind: Tee,
+    parse: Callable[[], tuple[Any, Any]],
+    trust: Trust,
+    demands: Demands,
+    now: datetime,
+    report_data: bytes | None = None,
+) -> Proof:
+    """Judge evidence that came without a certificate: (2), (3) and (5) of the module's list.
+
+    Args:
+        parse: gives evidence and the collateral that came with it, as the TEE's `parse` does.
+        trust: what it is verified with.
+        report_data: what it has to bind; None leaves open whose it is.
+    Raises:
+        RefusedError: it is not what was demanded. UsageError: the demands are those of a Steward's certificate.
+    """
+    if demands.anchors:
+        raise UsageError("a Steward's root judges certificates, and this is evidence", "leave the root out")
+    now = utc(now)
+    checks = Checks("peer")
+    return _against(checks, _of_evidence(checks, kind, parse, trust, report_data, demands, now), demands, now)
+
+
+def judge_request(data: bytes, trust: Mapping[str, Trust], demands: Demands, now: datetime) -> Proof:
+    """Judge a certificate request as a Steward would: the evidence in it, which must bind its key.
+
+    Args:
+        data: in DER. trust: TEE → what its evidence is verified with.
+    Raises:
+        RefusedError: it is not what was demanded. ParseError: it is no request. UsageError: see `judge_evidence`.
+    """
+    request = parse_request(data)
+    if demands.anchors:
+        raise UsageError("a Steward's root judges certificates, and this is a request", "leave the root out")
+    now = utc(now)
+    checks = Checks("peer")
+    checks.that("request.signature", request.is_signed(), "checked", "a signature by the key", "RFC 2986 section 4")
+    found = procedure.check_evidence(checks, request, trust, Policy())
+    _settle(checks)
+    if found is None:
+        raise BugError("a request without evidence has passed")
+    kind, value = found
+    binding = kind.key_binding(request.spki)
+    proof = _of_evidence(checks, kind, lambda: kind.parse(value), trust[kind.NAME], binding, demands, now)
+    proof = replace(proof, key=sha256(request.spki).digest(), seal=_SEAL)
+    return _against(checks, proof, demands, now)
+
+
+def _of_evidence(
+    checks: Checks,
+    kind: Tee,
+    parse: Callable[[], tuple[Any, Any]],
+    trust: Trust,
+    report_data: bytes | None,
+    demands: Demands,
+    now: datetime,
+) -> Proof:
+    """Genuine, acceptable, real or said not to be, and binding what it has to."""
     verdict = procedure.judge(
         kind,
-        lambda: kind.parse(leaf.unknown[kind.OID]),
-        demands.roots.get(kind.NAME) or Trust((kind.vendor_roots(),)),
+        parse,
+        trust,
         Policy(General(accept_unattested=demands.accept_unattested), demands.tables),
-        contract.Demands(report_data=kind.key_binding(leaf.spki), accept_unattested=demands.accept_unattested),
+        contract.Demands(report_data=report_data, accept_unattested=demands.accept_unattested),
         now,
-    )  # (2) to (4)
+    )
     for check in verdict.checks:
-        if check.name != "evidence.workload":  # asked below, of both ways in the same words
+        if check.name != "evidence.workload":  # asked with the demands, of both ways in the same words
             checks.record(check)
     _settle(checks)
     report = verdict.require()
-    if report.protected and not checks.passed("evidence.binding"):
+    if report.protected and report_data is not None and not checks.passed("evidence.binding"):
         raise BugError(f"{kind.NAME}: accepted without a check of what it binds")
-    proof = Proof(
+    return Proof(
         tee=report.tee,
         product=report.product,
         tcb=MappingProxyType({name: plain(value) for name, value in report.tcb.items()}),
         measurement=report.measurement,
         workload=bound_digest(report.workload),
         judged_by=ITSELF,
+        anchor=b"",
         judged_at=now,
-        valid_until=min(leaf.not_after, report.valid_until),
+        valid_until=report.valid_until,
         simulated=report.simulated,
         protected=report.protected,
         nonce=False,
         names=(),
-        key=sha256(leaf.spki).digest(),
-        certificate=sha256(leaf.der).digest(),
-        notes=(*verdict.notes, "evidence of unknown age: no nonce"),
+        key=b"",
+        certificate=b"",
+        notes=(*(check.note for check in checks.all if check.note), AGE_UNKNOWN),
         checks=(),
         seal=_SEAL,
     )
-    return _against(checks, proof, demands, now)  # (5)
 
 
 def check_attested(checks: Checks, simulated: bool, protected: bool, demands: Demands) -> None:
@@ -264,14 +343,7 @@ def _against(checks: Checks, proof: Proof, demands: Demands, now: datetime) -> P
     check_demands(checks, proof, demands, now)
     _settle(checks)
     notes = dict.fromkeys((*proof.notes, *(check.note for check in checks.all if check.note)))
-    return Proof(
-        **{
-            name: getattr(proof, name) for name in Proof.__dataclass_fields__ if name not in ("notes", "checks", "seal")
-        },
-        notes=tuple(notes),
-        checks=checks.all,
-        seal=_SEAL,
-    )
+    return replace(proof, notes=tuple(notes), checks=checks.all, seal=_SEAL)
 
 
 def check_demands(checks: Checks, proof: Proof, demands: Demands, now: datetime) -> None:
@@ -288,9 +360,9 @@ def check_demands(checks: Checks, proof: Proof, demands: Demands, now: datetime)
         else:
             checks.skip(name, "nobody asks", SPEC, note=note)
     if demands.names:
-        known = {name.lower() for name in demands.names}
+        wanted = set(map(canonical, demands.names))
         checks.that(
-            "demand.name", not known.isdisjoint(name.lower() for name in proof.names),
+            "demand.name", not wanted.isdisjoint(map(canonical, proof.names)),
             proof.names, f"one of {shown(demands.names)}", "RFC 5280 section 4.2.1.6",
         )  # fmt: skip
     else:
@@ -307,6 +379,14 @@ def check_demands(checks: Checks, proof: Proof, demands: Demands, now: datetime)
         checks.that("demand.tcb", not short, short or proof.tcb, f"at least {shown(least)}", SPEC)
     else:
         checks.skip("demand.tcb", "nobody asks", SPEC)
+
+
+def canonical(name: str) -> str:
+    """A name as it is compared: addresses in their one form, host names in lower case, URIs as they are."""
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name if ":" in name else name.lower().rstrip(".")
 
 
 def _enough(found: object, least: int | str) -> bool:

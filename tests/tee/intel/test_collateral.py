@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from donjon.errors import ParseError
 from donjon.tee import sgx, tdx
 from donjon.tee.intel import x509
-from donjon.tee.intel.collateral import Collateral, from_answer, from_json, split_crls, to_json
+from donjon.tee.intel.collateral import Collateral, from_answer, from_json, join, split_crls, to_json
 from donjon.tee.intel.simulate import platform_numbers
 from tests.tee.intel.simulated import NOW, intel, platform, quote, signed
 from tests.tee.intel.vectors import named
@@ -57,7 +58,7 @@ def test_what_is_null_or_left_out_is_missing() -> None:
         (strings(tcb_info_signature="00"), "collateral.tcb_info signature: expected 128 hex digits, got '00'"),
         (strings(tcb_info_signature=None), "collateral.tcb_info: expected it with its signature and issuer chain"),
         (strings(qe_identity_issuer_chain="x"), "collateral.qe_identity_issuer_chain at byte 0: expected 1 to 10 PEM"),
-        (strings(tcb_info="x" * 300_000), "collateral.tcb_info: expected at most 262144 bytes, got 300000"),
+        (strings(tcb_info="x" * 300_000), "collateral.tcb_info: expected at most 65536 bytes, got 300000"),
         (b'{"pck_crl":"00","pck_crl":"01"}', "expected each key once, got 'pck_crl' twice"),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value,
@@ -77,11 +78,33 @@ def test_nothing_is_written_where_something_is_missing() -> None:
 
 def test_missing_pieces_are_filled_from_elsewhere() -> None:
     request = Collateral(GOOD.crls[:1], GOOD.tcb_info)
-    found = request.filled(GOOD)
+    found = join(request, GOOD)
     assert found == GOOD
     other = intel().collateral(platform(), "sgx", NOW)
-    assert found.filled(other).tcb_info is GOOD.tcb_info
-    assert len(found.filled(other).crls) == 6
+    assert join(found, other).tcb_info is GOOD.tcb_info
+    assert len(join(found, other).crls) == 6
+    with pytest.raises(ParseError, match="at most 16 CRLs"):
+        join(Collateral(tuple(bytes([n]) for n in range(17))), GOOD)
+
+
+def test_of_two_lists_the_newer_one_counts_if_both_are_about_the_same() -> None:
+    later = intel().collateral(platform(), "sgx", NOW + timedelta(days=1))
+    for found in (join(GOOD, later), join(later, GOOD)):
+        assert found.tcb_info is later.tcb_info
+        assert found.qe_identity is later.qe_identity
+    of_tdx = intel().collateral(platform(), "tdx", NOW + timedelta(days=1))
+    assert join(GOOD, of_tdx).tcb_info is GOOD.tcb_info
+    other = intel().platform(platform_numbers(fmspc=bytes(6)))
+    assert join(GOOD, intel().collateral(other, "sgx", NOW + timedelta(days=1))).tcb_info is GOOD.tcb_info
+
+
+def test_needs_are_named_by_what_they_are_about() -> None:
+    evidence, _ = sgx.parse(quote("sgx"))
+    names = [need.name for need in sgx.needs(evidence)]
+    assert names == ["rootcacrl", "pckcrl-platform", "qe-sgx", "tcb-sgx-d017d017d017"]
+    assert all(need.after for need in sgx.needs(evidence))
+    td, _ = tdx.parse(quote("tdx"))
+    assert [need.name for need in tdx.needs(td)][2:] == ["qe-tdx", "tcb-tdx-d017d017d017"]
 
 
 def test_crls_are_found_by_their_issuer() -> None:

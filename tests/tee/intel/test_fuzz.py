@@ -48,7 +48,7 @@ def whole(name: str, data: bytes, collateral: lists.Collateral | None = None) ->
     """All three steps."""
     module: Any = tee.load(name)
     evidence, came = module.parse(data)
-    used = collateral or came.filled(GOOD[name])
+    used = collateral or lists.join(came, GOOD[name])
     return module.judge(module.verify(evidence, used, intel().roots(), NOW), module.Policy())
 
 

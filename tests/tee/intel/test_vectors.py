@@ -11,7 +11,7 @@ from donjon import tee
 from donjon.errors import ParseError
 from donjon.tee.contract import Checks, Demands, EvidenceError, Outcome, appraise
 from donjon.tee.intel import vendor_roots
-from donjon.tee.intel.collateral import Collateral
+from donjon.tee.intel.collateral import Collateral, join
 from donjon.tee.intel.verify import Findings
 from tests.tee.intel.vectors import ALL, EVIDENCE, Vector, named
 
@@ -145,7 +145,7 @@ def test_an_enarx_request_passes_with_enarxs_policy_once_somebody_brings_the_qe_
     later = named("sgx/automata-icelake")
     now = later.judge_at
     collateral = replace(later.collateral, grace=timedelta(0))
-    report = sgx.verify(evidence, collateral.filled(Collateral()), vendor_roots(), now)
+    report = sgx.verify(evidence, join(collateral, Collateral()), vendor_roots(), now)
     policy = sgx.Policy.read(
         {
             "signer": ["7a49a07df0f8e90a6e1d9a63e3c696d9c844f0e3f8739b21daa640f99facc48a"],

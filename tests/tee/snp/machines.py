@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 from donjon.tee import snp
-from donjon.tee.contract import Demands, Outcome, Roots, Verdict, appraise
+from donjon.tee.contract import Demands, Outcome, Roots, Verdict, VerifiedReport, appraise
 from donjon.tee.snp.layout import Product, SigningKey
 from donjon.tee.snp.simulate import Chip, Vendor
 
@@ -29,6 +29,8 @@ class Case:
         crls: instead of one that is a day old.
         chain: certificates sent along.
         policy: the table [snp].
+        alone: the report came without the certificate.
+        grace: for lists that have ended.
     """
 
     chip: Chip
@@ -40,20 +42,26 @@ class Case:
     roots: Roots | None = None
     now: datetime = NOW
     policy: Mapping[str, Any] = field(default_factory=dict)
+    alone: bool = False
+    grace: timedelta = timedelta(0)
 
     def judge(self) -> Verdict:
         """All three steps."""
         vendor, product = self.chip.vendor, self.chip.product
         crls = self.crls if self.crls is not None else (fresh_crl(vendor, product),)
+        report = self.report or self.chip.report(**self.rows)
+
+        def verify() -> VerifiedReport[Any]:
+            if self.alone:
+                evidence, collateral = snp.parse(report)
+            else:
+                evidence, collateral = snp.assemble(report, [self.vek or self.chip.vek, *self.chain], crls)
+            collateral = replace(collateral, grace=self.grace)
+            return snp.verify(evidence, collateral, self.roots or vendor.roots, self.now)
+
         return appraise(
             snp,
-            lambda: snp.verify(
-                *snp.assemble(
-                    self.report or self.chip.report(**self.rows), [self.vek or self.chip.vek, *self.chain], crls
-                ),
-                self.roots or vendor.roots,
-                self.now,
-            ),
+            verify,
             snp.Policy.read({"products": [product.name], **self.policy}, "[snp]"),
             Demands(accept_unattested=True),
         )

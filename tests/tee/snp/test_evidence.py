@@ -13,7 +13,7 @@ from donjon.errors import ParseError
 from donjon.tee import snp
 from donjon.tee.contract import EvidenceError
 from donjon.tee.snp.evidence import MAX_CERTIFICATES, MAX_CRLS
-from donjon.tee.snp.layout import Product, read_report
+from donjon.tee.snp.layout import Product, SignerInfo, read_report
 from donjon.tee.snp.vek import read_vek
 from donjon.tee.snp.x509 import read_certificate, read_crl
 from donjon.wire import der
@@ -27,11 +27,21 @@ def encoded(machines: Machines, crls: int = 1, url: str = URL) -> bytes:
     return snp.encode(machines.genoa.report(), machines.genoa.vek, [(url, crl)] * crls)
 
 
+def vek_of(evidence: snp.Evidence) -> bytes | None:
+    return evidence.vek.certificate.encoded if evidence.vek else None
+
+
 def test_reads_what_it_writes(machines: Machines) -> None:
     evidence, collateral = snp.parse(encoded(machines))
-    assert evidence.vek.certificate.encoded == machines.genoa.vek
+    assert vek_of(evidence) == machines.genoa.vek
     assert collateral.crls == (fresh_crl(machines.vendor, Product.Genoa),)
     assert snp.verify(evidence, collateral, machines.vendor.roots, NOW).product == "Genoa"
+
+
+@pytest.mark.parametrize("more", [0, 1, 1183, 1185])
+def test_a_file_that_ends_behind_the_head_of_a_report_is_no_evidence(more: int) -> None:
+    assert not snp.is_evidence(b"\x04\x82\x04\xa0" + b"\2" * more)
+    assert snp.is_evidence(b"\x04\x82\x04\xa0" + b"\2" * 1184)
 
 
 def test_evidence_without_lists_is_evidence(machines: Machines) -> None:
@@ -40,7 +50,45 @@ def test_evidence_without_lists_is_evidence(machines: Machines) -> None:
 
 def test_collateral_adds_up() -> None:
     one, other = snp.Collateral((b"a",), (b"b",)), snp.Collateral((b"c",), (b"d",))
-    assert one.joined(other) == snp.Collateral((b"a", b"c"), (b"b", b"d"))
+    assert snp.join(one, other) == snp.Collateral((b"a", b"c"), (b"b", b"d"))
+    assert snp.join(one, one) == one
+    with pytest.raises(ParseError, match="expected at most 64 of a kind, got 66"):
+        snp.join(snp.Collateral(crls=tuple(bytes([n]) for n in range(65))), one)
+
+
+@pytest.mark.parametrize("wrap", [snp.wrap, bytes], ids=["in an OCTET STRING", "as it is"])
+def test_a_report_may_come_alone(machines: Machines, wrap: Callable[[bytes], bytes]) -> None:
+    chip = machines.turin
+    data = wrap(chip.report())
+    assert snp.is_evidence(data)
+    evidence, collateral = snp.parse(data)
+    assert evidence.vek is None
+    assert collateral == snp.Collateral()
+    with pytest.raises(EvidenceError, match=r"vek\.present: expected the certificate of the key that signed"):
+        snp.verify(evidence, collateral, machines.vendor.roots, NOW)
+    # Among several certificates the one that fits is used.
+    more = snp.Collateral(veks=(machines.genoa.vek, chip.vek, machines.cloud.vek))
+    assert snp.verify(evidence, more, machines.vendor.roots, NOW).product == "Turin"
+
+
+@pytest.mark.parametrize("data", [b"\4\2ab", snp.wrap(bytes(1183)), snp.wrap(bytes(1184)), snp.wrap(b"") + b"a"])
+def test_what_comes_alone_has_to_be_a_report(data: bytes) -> None:
+    with pytest.raises(ParseError):
+        snp.parse(data)
+
+
+def test_needs_say_what_amd_has(machines: Machines) -> None:
+    def names(report: bytes) -> list[str]:
+        return [need.name for need in snp.needs(snp.parse(report)[0])]
+
+    turin = machines.turin
+    tcb = turin.tcb.write().hex()
+    assert names(turin.report()) == ["crl-vcek-turin", f"vcek-turin-{turin.chip_id[:8].hex()}-{tcb}"]
+    assert names(encoded(machines)) == ["crl-vcek-genoa"]
+    assert names(machines.cloud.report()) == ["crl-vlek-genoa"]
+    assert names(turin.report(chip_id=bytes(64))) == ["crl-vcek-turin"]
+    assert names(machines.milan.report(version=2)) == []  # it does not say which product
+    assert names(turin.report(signer_info=SignerInfo(7 << 2))) == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +116,7 @@ def test_finds_the_key_among_certificates_in_any_order(machines: Machines) -> No
     anchors = machines.vendor.roots.anchors
     chain = [anchors["Genoa/ARK"], machines.genoa.vek, anchors["Genoa/ASK"]]
     evidence, collateral = snp.assemble(machines.genoa.report(), chain)
-    assert evidence.vek.certificate.encoded == machines.genoa.vek
+    assert vek_of(evidence) == machines.genoa.vek
     assert collateral.certificates == (chain[0], chain[2])
 
 
@@ -148,4 +196,4 @@ def test_damaged_evidence_is_refused_and_nothing_else_happens(machines: Machines
         return
     # Only what nobody has signed can change: the address beside a list, or a list of somebody else.
     assert report.report.report.signed == original[-(1184):][:672]
-    assert evidence.vek.certificate.encoded == machines.genoa.vek
+    assert vek_of(evidence) == machines.genoa.vek

@@ -211,6 +211,7 @@ def test_the_request_of_an_enarx_keep_carries_evidence_and_binds_its_key() -> No
     (extension,) = [item for item in request.extensions if item.oid.dotted_string == snp.OID]
     assert isinstance(extension.value, x509.UnrecognizedExtension)
     evidence, collateral = snp.parse(extension.value.value)
+    assert evidence.vek
     assert evidence.vek.certificate.encoded == data["vek"]
     assert data["crl"] in collateral.crls
     report = snp.verify(evidence, collateral, snp.vendor_roots(), at(vector["judge_at"]))

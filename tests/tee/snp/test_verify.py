@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import structs
 
 from donjon.errors import BugError, ParseError, UsageError
 from donjon.tee import snp
@@ -197,6 +198,17 @@ def a_revocation_list_of_somebody_else(machines: Machines) -> Case:
     return Case(machines.genoa, crls=(forged,))
 
 
+@case("vek.present", "expected the certificate of the key that signed, got nothing")
+def a_report_that_came_alone(machines: Machines) -> Case:
+    return Case(machines.genoa, alone=True)
+
+
+@case("crl.validity", "expected validity, got 2025-05-31T00:00:00Z to 2026-05-31T00:00:00Z, judged at")
+def a_revocation_list_that_ended_longer_ago_than_its_grace(machines: Machines) -> Case:
+    ended = (machines.vendor.crl(Product.Genoa, NOW - DAY - YEAR, NOW - DAY),)
+    return Case(machines.genoa, crls=ended, grace=DAY / 2, policy={"stale_collateral_days": 1})
+
+
 @case("crl.validity", "expected validity, got 2025-05-31T00:00:00Z to 2026-05-31T00:00:00Z, judged at")
 def a_revocation_list_that_has_ended(machines: Machines) -> Case:
     return Case(machines.genoa, crls=(machines.vendor.crl(Product.Genoa, NOW - DAY - YEAR, NOW - DAY),))
@@ -291,7 +303,7 @@ def test_refuses(machines: Machines, check: str, text: str, make: Make) -> None:
 
 
 # Verification ends with these: the rest of it needs their answer.
-ENDS = {"product.known", "product.root"}
+ENDS = {"vek.present", "product.known", "product.root"}
 GOES_ON = [(check, make) for check, _, make in CASES if check not in ENDS]
 
 
@@ -300,7 +312,7 @@ def test_nothing_else_would_refuse(machines: Machines, check: str, make: Make, m
     record = Checks.record
 
     def without(self: Checks, item: Check) -> bool:
-        return record(self, replace(item, outcome=Outcome.PASSED) if item.name == check else item)
+        return record(self, structs.replace(item, outcome=Outcome.PASSED) if item.name == check else item)
 
     monkeypatch.setattr(Checks, "record", without)
     assert make(machines).judge().accepted
@@ -315,6 +327,14 @@ def test_every_check_has_its_case(machines: Machines) -> None:
         and item.name not in {"report.report_id_ma", "report.abi"}
     }
     assert made == {check for check, _, _ in CASES}
+
+
+def test_a_list_that_has_ended_passes_within_its_grace_if_the_policy_says_so_too(machines: Machines) -> None:
+    ended = (machines.vendor.crl(Product.Genoa, NOW - DAY - YEAR, NOW - DAY),)
+    verdict = Case(machines.genoa, crls=ended, grace=2 * DAY, policy={"stale_collateral_days": 1}).judge()
+    assert verdict.accepted
+    assert "the revocation list ended 1 days and 0 hours before" in verdict.notes
+    assert verdict.require().valid_until == NOW + DAY
 
 
 @pytest.mark.parametrize("version", [2, 3, 4, 5])

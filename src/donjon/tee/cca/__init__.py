@@ -9,12 +9,12 @@ import hashlib
 
 from donjon.errors import ParseError
 from donjon.tee.cca import evidence as _evidence
-from donjon.tee.cca.collateral import Collateral, read_anchors
+from donjon.tee.cca.collateral import Collateral, join, read_anchors, read_collateral, read_roots
 from donjon.tee.cca.evidence import Evidence, claimed
 from donjon.tee.cca.layout import MAX_TOKEN
 from donjon.tee.cca.policy import Policy, judge, trust_vector
 from donjon.tee.cca.verify import verify
-from donjon.tee.contract import Roots
+from donjon.tee.contract import Need, Roots
 from donjon.wire.der import OCTET_STRING, Der, encode
 
 __all__ = [
@@ -26,10 +26,15 @@ __all__ = [
     "Evidence",
     "Policy",
     "claimed",
+    "is_evidence",
+    "join",
     "judge",
     "key_binding",
+    "needs",
     "parse",
     "read_anchors",
+    "read_collateral",
+    "read_roots",
     "trust_vector",
     "vendor_roots",
     "verify",
@@ -57,6 +62,22 @@ def parse(data: bytes) -> tuple[Evidence, Collateral]:
         data = value.octets("token")
         value.end()
     return _evidence.parse(data), Collateral()
+
+
+def is_evidence(data: bytes) -> bool:
+    """Whether a file seems to be a token, by its tag, 399 or 907; bare or wrapped."""
+    if data[:1] == bytes([OCTET_STRING]):
+        try:
+            data = Der(data, "file").octets("token")
+        except ParseError:
+            return False
+    return data[:3] in (b"\xd9\x01\x8f", b"\xd9\x03\x8b")
+
+
+def needs(evidence: Evidence) -> tuple[Need, ...]:
+    """Nothing: nobody publishes anything about platforms of Arm."""
+    del evidence
+    return ()
 
 
 def wrap(token: bytes) -> bytes:

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -201,6 +202,26 @@ def read_anchors(text: str, source: str = "anchors", simulated: bool = False) ->
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ParseError(f"{source}: not TOML: {_first_line(error)}") from error
+    return _anchors(document, source, simulated)
+
+
+def read_roots(document: Mapping[str, Any], source: str) -> tuple[Roots, Collateral] | None:
+    """Anchors of platforms are written in a form of their own, shown at the top of this module."""
+    return _anchors(document, source, simulated=False) if "anchor" in document else None
+
+
+def read_collateral(data: bytes) -> Collateral | None:
+    """No file: a token needs nothing but anchors."""
+    del data
+    return None
+
+
+def join(own: Collateral, other: Collateral) -> Collateral:
+    """The notices of both, the event log that came with the token."""
+    return Collateral({**own.notices, **other.notices}, own.events)
+
+
+def _anchors(document: Mapping[str, Any], source: str, simulated: bool) -> tuple[Roots, Collateral]:
     anchors: dict[str, bytes] = {}
     notices: dict[str, Notice] = {}
     for number, anchor in enumerate(_File.read(document, source).anchor):

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
 from donjon.errors import ParseError
-from donjon.tee.intel import strictjson, x509
+from donjon.tee import contract
+from donjon.tee.contract import Roots
+from donjon.tee.intel import strictjson, tcb, x509
 from donjon.tee.intel.layout import Signature
 from donjon.tee.intel.pck import CA_NAMES, platform
+from donjon.wire.der import OCTET_STRING, SEQUENCE, Der
+from donjon.wire.pki import shape
 
 _STRINGS = (
     "pck_crl_issuer_chain",
@@ -30,6 +36,12 @@ _STRINGS = (
     "qe_identity_signature",
 )
 MAX_CRLS = 8
+_HEADER = 48
+"""Bytes of a quote's header."""
+_ECDSA = "1.2.840.10045.4.3.2"
+"""With SHA-256: how Intel signs."""
+MAX_KEPT = 64 * 1024
+"""Bytes of collateral that are remembered once they are read, and what they are worth. Today's have about 20 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +73,57 @@ class Collateral:
     qe_identity: Signed | None = None
     grace: timedelta = field(default=timedelta(0))
 
-    def filled(self, other: Collateral) -> Collateral:
-        """This with the missing pieces taken from another, e.g. what a request left out from a cache."""
-        return replace(
-            self,
-            crls=(*self.crls, *(crl for crl in other.crls if crl not in self.crls))[: 2 * MAX_CRLS],
-            tcb_info=self.tcb_info or other.tcb_info,
-            qe_identity=self.qe_identity or other.qe_identity,
-        )
+
+def join(own: Collateral, other: Collateral) -> Collateral:
+    """Collateral that came with a quote, and somebody's own: of each list the newer one, by the date in it.
+
+    What was sent may lie about its date: then its signature does not hold, and the quote is refused for it.
+
+    Raises:
+        ParseError: a list cannot be read; there are too many CRLs.
+    """
+    crls = (*own.crls, *(crl for crl in other.crls if crl not in own.crls)) if own.crls else other.crls
+    if len(crls) > 2 * MAX_CRLS:
+        raise ParseError(f"collateral: expected at most {2 * MAX_CRLS} CRLs, got {len(crls)}")
+    return Collateral(
+        crls,
+        _newer(own.tcb_info, other.tcb_info, tcb.tcb_info),
+        _newer(own.qe_identity, other.qe_identity, tcb.qe_identity),
+        max(own.grace, other.grace),
+    )
+
+
+def _newer(
+    own: Signed | None, other: Signed | None, read: Callable[[bytes], tcb.TcbInfo | tcb.QeIdentity]
+) -> Signed | None:
+    """The newer one; of two of the same date, or about different things, the one that came with the evidence."""
+    if own is None or other is None or own.body == other.body:
+        return own or other
+    (mine, since), (theirs, later) = _about(own.body, read), _about(other.body, read)
+    return other if mine == theirs and later > since else own
+
+
+@lru_cache(maxsize=32)
+def _about(body: bytes, read: Callable[[bytes], tcb.TcbInfo | tcb.QeIdentity]) -> tuple[tuple[str, bytes], datetime]:
+    """What a list is about, and since when."""
+    found = read(body)
+    return (found.id, bytes(getattr(found, "fmspc", b""))), found.issue_date
+
+
+def read_collateral(data: bytes) -> Collateral | None:
+    """The nine strings in JSON, or a CRL in DER. A certificate of Intel's adds nothing: a quote brings its own."""
+    if data.lstrip()[:1] == b"{":
+        return from_json(data)
+    kind, algorithm = shape(data)
+    if algorithm != _ECDSA or kind not in ("certificate", "crl"):
+        return None
+    return Collateral(crls=(data,)) if kind == "crl" else Collateral()
+
+
+def read_roots(document: Mapping[str, Any], source: str) -> tuple[Roots, Collateral] | None:
+    """There is no form of Intel's own."""
+    del document, source
+    return None
 
 
 def from_json(data: bytes) -> Collateral:
@@ -186,6 +241,39 @@ def need(tee: str, signature: Signature, update: str = "standard") -> Need:
         raise ParseError(f'PCK certificate: expected an issuer of {", ".join(CA_NAMES)}, got "{issuer[:60]}"')
     ca = "processor" if issuer == CA_NAMES[0] else "platform"
     return Need(tee, platform(signature.chain[0]).fmspc, ca, update)
+
+
+CONSISTENT = ("pck.root", "pck.chain", "qe.signature", "qe.key", "quote.signature")
+"""Checks that a quote passes without any collateral; one that fails them asks nobody for more."""
+
+
+def needs(tee: str, signature: Signature) -> tuple[contract.Need, ...]:
+    """The same as names: the CRLs of root and PCK issuer, TCB info, QE identity.
+
+    Raises:
+        ParseError: the PCK certificate cannot be read.
+    """
+    if not signature.chain:
+        return ()
+    issuer = x509.common_name(x509.certificate(signature.chain[0]).issuer)
+    if issuer not in CA_NAMES:
+        return ()
+    wanted = need(tee, signature)
+    names = ("rootcacrl", f"pckcrl-{wanted.ca}", f"qe-{tee}", f"tcb-{tee}-{wanted.fmspc.hex()}")
+    return tuple(contract.Need(name, CONSISTENT) for name in names)
+
+
+def is_quote(data: bytes, version: tuple[int, ...], tee_type: int) -> bool:
+    """Whether a file begins as a quote of this TEE, or as one in the encoding of `evidence.py`."""
+    if data[:1] == bytes((SEQUENCE,)):
+        try:
+            body = Der(data, "file").sequence()
+            data = body.octets("quote") if body.tag == OCTET_STRING else b""
+        except ParseError:
+            return False
+    if len(data) < _HEADER or data[0] not in version or data[1] or data[2:4] != b"\x02\x00":
+        return False
+    return int.from_bytes(data[4:8], "little") == tee_type
 
 
 def from_answer(name: str, body: bytes, headers: Mapping[str, str]) -> Signed:

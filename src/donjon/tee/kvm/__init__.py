@@ -6,11 +6,13 @@ that it is not protected; the common demands refuse it by that (`Demands.accept_
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from donjon.errors import ParseError
-from donjon.tee.contract import Check, Checks, Model, Roots, VerifiedReport, utc
+from donjon.tee.contract import Check, Checks, Model, Need, Roots, VerifiedReport, utc
 
 __all__ = [
     "MAX_EVIDENCE",
@@ -21,9 +23,14 @@ __all__ = [
     "Evidence",
     "Policy",
     "claimed",
+    "is_evidence",
+    "join",
     "judge",
     "key_binding",
+    "needs",
     "parse",
+    "read_collateral",
+    "read_roots",
     "vendor_roots",
     "verify",
 ]
@@ -88,6 +95,36 @@ def judge(report: VerifiedReport[Evidence], policy: Policy) -> tuple[Check, ...]
 def vendor_roots() -> Roots:
     """There are none."""
     return Roots({})
+
+
+def is_evidence(data: bytes) -> bool:
+    """No file is this: nothing in a file is an empty file."""
+    del data
+    return False
+
+
+def read_collateral(data: bytes) -> Collateral | None:
+    """No file helps."""
+    del data
+    return None
+
+
+def read_roots(document: Mapping[str, Any], source: str) -> tuple[Roots, Collateral] | None:
+    """There are none to be had."""
+    del document, source
+    return None
+
+
+def join(own: Collateral, other: Collateral) -> Collateral:
+    """Nothing and nothing."""
+    del other
+    return own
+
+
+def needs(evidence: Evidence) -> tuple[Need, ...]:
+    """Nothing."""
+    del evidence
+    return ()
 
 
 def key_binding(spki: bytes) -> bytes:

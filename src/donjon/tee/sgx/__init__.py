@@ -10,7 +10,7 @@ import hashlib
 from donjon.tee.intel import vendor_roots
 from donjon.tee.intel.evidence import MAX_EVIDENCE
 from donjon.tee.intel.evidence import encode_evidence as wrap
-from donjon.tee.sgx.collateral import Collateral, need
+from donjon.tee.sgx.collateral import Collateral, is_evidence, join, need, needs, read_collateral, read_roots
 from donjon.tee.sgx.evidence import Evidence, claimed, parse
 from donjon.tee.sgx.policy import Policy, judge
 from donjon.tee.sgx.verify import examine, verify
@@ -25,10 +25,15 @@ __all__ = [
     "Policy",
     "claimed",
     "examine",
+    "is_evidence",
+    "join",
     "judge",
     "key_binding",
     "need",
+    "needs",
     "parse",
+    "read_collateral",
+    "read_roots",
     "vendor_roots",
     "verify",
     "wrap",

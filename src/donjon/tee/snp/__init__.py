@@ -5,8 +5,18 @@ else there is. `verify` says whether a report is genuine, `policy` whether it is
 things without hardware.
 """
 
-from donjon.tee.snp.collateral import Collateral
-from donjon.tee.snp.evidence import MAX_EVIDENCE, Evidence, assemble, claimed, encode, key_binding, parse
+from donjon.tee.snp.collateral import Collateral, join, needs, read_collateral, read_roots
+from donjon.tee.snp.evidence import (
+    MAX_EVIDENCE,
+    Evidence,
+    assemble,
+    claimed,
+    encode,
+    is_evidence,
+    key_binding,
+    parse,
+    wrap,
+)
 from donjon.tee.snp.policy import Policy, judge
 from donjon.tee.snp.roots import vendor as vendor_roots
 from donjon.tee.snp.verify import Genuine, verify
@@ -23,11 +33,17 @@ __all__ = [
     "assemble",
     "claimed",
     "encode",
+    "is_evidence",
+    "join",
     "judge",
     "key_binding",
+    "needs",
     "parse",
+    "read_collateral",
+    "read_roots",
     "vendor_roots",
     "verify",
+    "wrap",
 ]
 
 NAME = "snp"

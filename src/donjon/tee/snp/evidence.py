@@ -6,8 +6,9 @@ Two encodings. Enarx's, in the extension 1.3.6.1.4.1.58270.1.3 of a certificate 
     Certificates  ::= SEQUENCE { vek  Certificate,  crls  SEQUENCE { list  SEQUENCE OF Entry } }
     Entry         ::= SEQUENCE { url  UTF8String,  crl  CertificateList }
 
-and plain pieces: the report as the firmware gave it, and certificates in any order. The addresses in Enarx's encoding
-are never followed: evidence does not say where we connect to.
+and plain pieces: the report as the firmware gave it, and certificates in any order. A report may also come alone, as it
+is or in an OCTET STRING (from machines whose host hands out no certificates): then whoever judges has to have the
+certificate of its key. The addresses in Enarx's encoding are never followed: evidence does not say where we connect to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hashlib import sha384
 
 from donjon.errors import ParseError
 from donjon.tee.snp.collateral import Collateral
-from donjon.tee.snp.layout import SIZE, Report, read_report
+from donjon.tee.snp.layout import SIZE, VERSIONS, Report, read_report
 from donjon.tee.snp.vek import Vek, read_vek
 from donjon.tee.snp.x509 import MAX_CERTIFICATE, MAX_CRL, read_certificate
 from donjon.wire import der
@@ -32,24 +33,34 @@ MAX_URL = 1024
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A report and the certificate of its key, both well formed and no more."""
+    """A report and the certificate of its key, both well formed and no more.
+
+    Args:
+        vek: None where the report came alone; then the certificate is among the collateral, or missing.
+    """
 
     report: Report
-    vek: Vek
+    vek: Vek | None
 
 
 def parse(data: bytes) -> tuple[Evidence, Collateral]:
-    """Read Enarx's encoding.
+    """Read Enarx's encoding, or a report that came alone.
 
     Args:
-        data: DER, at most 64 KiB.
+        data: DER, at most 64 KiB; or the 1184 bytes of a report.
     Raises:
         ParseError: too long, not this structure, or a report or certificate in it is not well formed.
     Source: enarx/steward, crates/attestation/src/snp/mod.rs, Evidence.
     """
     if len(data) > MAX_EVIDENCE:
         raise ParseError(f"SNP evidence: expected at most {MAX_EVIDENCE} bytes, got {len(data)}")
+    if len(data) == SIZE:
+        return Evidence(read_report(data), None), Collateral()
     whole = Der(data, "Evidence")
+    if whole.tag == der.OCTET_STRING:
+        alone = whole.octets("report")
+        whole.end()
+        return Evidence(read_report(alone), None), Collateral()
     evidence = whole.sequence()
     whole.end()
     certificates = evidence.sequence("certificates")
@@ -74,6 +85,23 @@ def _crls(source: Der) -> tuple[bytes, ...]:
         crls.append(entry.whole(der.SEQUENCE, "crl"))
         entry.end()
     return tuple(crls)
+
+
+def is_evidence(data: bytes) -> bool:
+    """Whether a file seems to hold a report, alone or as `parse` reads it."""
+    if len(data) == SIZE:
+        return data[0] in VERSIONS and not any(data[1:4])
+    if data[:4] == bytes((der.OCTET_STRING, 0x82, *SIZE.to_bytes(2, "big"))):
+        return len(data) == SIZE + 4 and data[4] in VERSIONS
+    try:
+        return data[:1] == bytes((der.SEQUENCE,)) and Der(data, "file").sequence().sequence().tag == der.SEQUENCE
+    except ParseError:
+        return False
+
+
+def wrap(report: bytes) -> bytes:
+    """The value of a certificate request's extension that carries a report alone; `parse` reads it."""
+    return der.encode(der.OCTET_STRING, report)
 
 
 def encode(report: bytes, vek: bytes, crls: Iterable[tuple[str, bytes]] = ()) -> bytes:

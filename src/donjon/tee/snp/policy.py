@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 import msgspec
@@ -179,6 +180,8 @@ class Policy(Model, frozen=True):
     """Whether there has to be a revocation list. One that is there is always checked."""
     crl_max_age_days: Annotated[int, msgspec.Meta(ge=0, le=3660)] | None = None
     """How old the revocation list may be; AMD's own are valid for a year."""
+    stale_collateral_days: Annotated[int, msgspec.Meta(ge=0, le=3660)] = 0
+    """How long past its end the revocation list may be used, where AMD's service cannot be reached; 0 is not at all."""
 
     def __post_init__(self) -> None:
         for one, other in (
@@ -273,6 +276,14 @@ def judge_key(checks: Checks, report: VerifiedReport[Genuine], policy: Policy) -
         age = report.judged_at - date
         demanded = f"at most {policy.crl_max_age_days} days"
         checks.that("policy.crl_max_age_days", age <= limit, f"{age.days} days", demanded, spec)
+    stale = genuine.stale
+    checks.that(
+        "policy.stale_collateral_days",
+        stale <= timedelta(days=policy.stale_collateral_days),
+        f"{stale.days} days and {stale.seconds // 3600} hours past its end" if stale else "in its time",
+        f"at most {policy.stale_collateral_days} days past its end",
+        spec,
+    )
 
 
 def judge_firmware(checks: Checks, genuine: Genuine, policy: Policy) -> None:
@@ -446,6 +457,7 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
+@lru_cache(maxsize=256, typed=True)
 def _bits(flags: GuestPolicy | PlatformInfo) -> str:
     """Names of the bits that are set."""
     single = [item for item in type(flags).__members__.values() if int(item).bit_count() == 1]

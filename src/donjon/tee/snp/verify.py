@@ -7,7 +7,7 @@ provider got for its machines at that TCB (VLEK). AMD certifies that key: ARK â†
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from donjon.tee.contract import Checks, Roots, VerifiedReport, utc
-from donjon.tee.snp.collateral import Collateral
+from donjon.tee.snp.collateral import Collateral, find_vek
 from donjon.tee.snp.evidence import Evidence
 from donjon.tee.snp.layout import Product, Report, SignerInfo, SigningKey, Tcb
 from donjon.tee.snp.vek import Vek
@@ -25,6 +25,7 @@ ABI = "SNP-ABI, ATTESTATION_REPORT"
 KDS = "VCEK-KDS"
 RFC5280 = "RFC 5280"
 PSS = "RSASSA-PSS with SHA-384"
+LATEST = datetime.max.replace(tzinfo=UTC)
 
 # Who certifies a key of this kind, as anchors are named.
 _ISSUERS = {SigningKey.VCEK: "ASK", SigningKey.VLEK: "ASVK"}
@@ -36,6 +37,7 @@ class Genuine:
 
     Args:
         crl_date: when the revocation list was made that was checked; None when there was none.
+        stale: how long ago that list has ended; zero if it has not.
     """
 
     report: Report
@@ -46,6 +48,7 @@ class Genuine:
     current: Tcb
     launch: Tcb
     crl_date: datetime | None
+    stale: timedelta = timedelta(0)
 
 
 def verify(evidence: Evidence, collateral: Collateral, roots: Roots, now: datetime) -> VerifiedReport[Genuine]:
@@ -72,7 +75,8 @@ def verify(evidence: Evidence, collateral: Collateral, roots: Roots, now: dateti
     # Not asked at all: a serial number of the VCEK in the revocation list. AMD gives all of them the number 0.
     now = utc(now)
     checks = Checks("snp")
-    report, vek = evidence.report, evidence.vek
+    report = evidence.report
+    vek = check_vek(checks, evidence, collateral)
     product = check_product(checks, report, vek, roots)  # (1)
     check_kind(checks, report, vek)  # (2)
     ark, issuer = _anchors(roots, product, vek.kind)
@@ -92,12 +96,13 @@ def verify(evidence: Evidence, collateral: Collateral, roots: Roots, now: dateti
         Tcb.read(report.head.current_tcb, product),
         Tcb.read(report.platform.launch_tcb, product),
         crl.this_update if crl else None,
+        max(now - crl.next_update, timedelta(0)) if crl and crl.next_update and collateral.grace else timedelta(0),
     )
     starts = [certificate.not_before for certificate in (ark, issuer, vek.certificate)]
     ends = [certificate.not_after for certificate in (ark, issuer, vek.certificate)]
     if crl is not None and crl.next_update is not None:
         starts.append(crl.this_update)
-        ends.append(crl.next_update)
+        ends.append(_end(crl.next_update, collateral.grace))
     return checks.verified(
         product=product.name,
         measurement=report.guest.measurement,
@@ -111,6 +116,19 @@ def verify(evidence: Evidence, collateral: Collateral, roots: Roots, now: dateti
         valid_until=min(ends),
         simulated=roots.simulated,
     )
+
+
+def check_vek(checks: Checks, evidence: Evidence, collateral: Collateral) -> Vek:
+    """The certificate of the key; without it nothing can be said."""
+    vek = evidence.vek or find_vek(evidence.report, collateral)
+    if vek is None:
+        checks.that("vek.present", False, "nothing", "the certificate of the key that signed", KDS)
+        raise checks.refusal(
+            "have the host send it along (`cert_table`), or let the service fetch it: VLEKs, masked chips and reports "
+            "of version 2 it cannot"
+        )
+    checks.that("vek.present", True, vek.kind.name, "the certificate of the key that signed", KDS)
+    return vek
 
 
 def check_product(checks: Checks, report: Report, vek: Vek, roots: Roots) -> Product:
@@ -213,11 +231,19 @@ def check_not_revoked(
         return None
     crl = max(own, key=lambda item: item.this_update)
     _signature(checks, "crl.signature", signed_by(crl, ark), ark.subject.common_name, f"{PSS}, {KDS} CRL")
-    checks.within("crl.validity", crl.this_update, crl.next_update, now, f"{RFC5280} 5.1.2")
+    end, note = crl.next_update, ""
+    if end is not None and end < now <= _end(end, collateral.grace):
+        end, late = _end(end, collateral.grace), now - end
+        note = f"the revocation list ended {late.days} days and {late.seconds // 3600} hours before"
+    checks.within("crl.validity", crl.this_update, end, now, f"{RFC5280} 5.1.2", note)
     revoked = [item for item in chain if item.serial in crl.revoked]
     found = ", ".join(f"{item.subject.common_name} {item.serial:#x}" for item in revoked)
     checks.that("crl.revoked", not revoked, found or "none of the chain", "none of the chain", f"{RFC5280} 6.3.3")
     return crl
+
+
+def _end(end: datetime, grace: timedelta) -> datetime:
+    return end + min(grace, LATEST - end)
 
 
 def check_signature(checks: Checks, report: Report, vek: Vek) -> None:

@@ -10,7 +10,7 @@ import hashlib
 from donjon.tee.intel import vendor_roots
 from donjon.tee.intel.evidence import MAX_EVIDENCE
 from donjon.tee.intel.evidence import encode_evidence as wrap
-from donjon.tee.tdx.collateral import Collateral, need
+from donjon.tee.tdx.collateral import Collateral, is_evidence, join, need, needs, read_collateral, read_roots
 from donjon.tee.tdx.evidence import Evidence, claimed, parse, with_event_log
 from donjon.tee.tdx.policy import Policy, judge
 from donjon.tee.tdx.verify import examine, verify
@@ -25,10 +25,15 @@ __all__ = [
     "Policy",
     "claimed",
     "examine",
+    "is_evidence",
+    "join",
     "judge",
     "key_binding",
     "need",
+    "needs",
     "parse",
+    "read_collateral",
+    "read_roots",
     "vendor_roots",
     "verify",
     "with_event_log",
