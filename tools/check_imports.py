@@ -97,6 +97,7 @@ SIDEWAYS = (
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
+    ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
     ("donjon.tee", "donjon.tee.tsm", "the kernel's interface that collectors share"),
     ("donjon.tee.sgx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
     ("donjon.tee.tdx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),

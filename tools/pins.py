@@ -23,6 +23,7 @@ SOURCES = {
     "steward": ["requirements/steward.in"],
     "test": ["requirements/test.in"],
     "lint": ["requirements/lint.in"],
+    "fuzz": ["requirements/fuzz.in"],
 }
 
 

@@ -133,6 +133,13 @@ def test_report_data_has_64_bytes(roots: dict[str, Path], name: str, size: int) 
         collect(name, bytes(size), roots[name])
 
 
+def test_a_tee_without_privilege_levels_is_told(roots: dict[str, Path]) -> None:
+    with pytest.raises(PlatformError, match="privlevel: no such file or directory") as caught:
+        tsm.report(DATA, "tdx", str(roots["tdx"]), privlevel=1)
+    assert caught.value.hint == "of SNP alone there are levels"
+    assert os.listdir(roots["tdx"]) == []
+
+
 # Somebody else
 
 
@@ -353,7 +360,8 @@ def test_a_signal_unmounts(folder: Path, tmp_path: Path, number: signal.Signals)
 def test_unmounting_ends_it(folder: Path, tmp_path: Path) -> None:
     where = tmp_path / "mnt"
     with mounted(sim_mount(folder, where, "--tee", "sgx"), where) as process:
-        subprocess.run(["umount", str(where)], check=True)
+        unmount = ["umount"] if os.getuid() == 0 else ["fusermount3", "-u"]
+        subprocess.run([*unmount, str(where)], check=True)
         _, said = process.communicate(timeout=10)
         assert process.returncode == 0
         assert said.decode() == f"donjon: Gramine's attestation files of simulated sgx at {where}\n"

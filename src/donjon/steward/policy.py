@@ -31,6 +31,7 @@ import msgspec
 
 from donjon import tee
 from donjon.errors import ParseError
+from donjon.log import printable
 from donjon.steward.endorsement import Signer
 from donjon.steward.toml import Problem, locate, read_toml, refusal
 from donjon.tee.contract import Fetch, Hex32, Model
@@ -217,7 +218,7 @@ def _collateral(table: object) -> Collateral:
         if key not in keys:
             near = difflib.get_close_matches(key, keys, 1)
             hint = f'did you mean "{near[0]}"?' if near else "remove it"
-            text = f'[collateral]: unknown key "{key[:60]}": expected one of {", ".join(keys)}'
+            text = f'[collateral]: unknown key "{printable(key[:60])}": expected one of {", ".join(keys)}'
             raise ParseError(text, hint)
     for key in vendors:
         try:
@@ -382,7 +383,7 @@ def _unknown(key: str) -> Problem:
     known = (*General.__struct_fields__, *tee.ALL, *_TABLES)
     near = difflib.get_close_matches(key, known, 1)
     owner = next((name for name in tee.ALL if key in tee.load(name).Policy.__struct_fields__), None)
-    text = f'unknown key "{key[:60]}": expected one of {", ".join(known)}'
+    text = f'unknown key "{printable(key[:60])}": expected one of {", ".join(known)}'
     if near:
         return Problem((key,), True, text, f'did you mean "{near[0]}"?')
     return Problem((key,), True, text, f'"{key}" belongs into a table such as [{owner}]' if owner else "remove it")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from donjon.config._positions import Positions
 from donjon.errors import ParseError
+from donjon.log import printable
 
 
 class Problem(NamedTuple):
@@ -55,7 +56,7 @@ def refusal(problems: list[Problem], text: str, source: str) -> ParseError:
 
     problems = sorted(problems, key=offset)[:20]
     places = [_line_column(text, offset(problem)) for problem in problems]
-    lines = [f"{source}:{place}: {problem.text}" for place, problem in zip(places, problems, strict=True)]
+    lines = [f"{source}:{place}: {printable(problem.text)}" for place, problem in zip(places, problems, strict=True)]
     hints = [
         f"{place}: {problem.hint}" if len(problems) > 1 else problem.hint
         for place, problem in zip(places, problems, strict=True)
@@ -78,7 +79,7 @@ def read_toml(text: str, source: str, hint: str) -> dict[str, Any]:
         what, _, where = str(error).rpartition(" (at ")
         numbers = re.fullmatch(r"line (\d+), column (\d+)\)", where)
         place = ":".join(numbers.groups()) if numbers else _line_column(text, len(text))
-        raise ParseError(f"{source}:{place}: {what[:1].lower()}{what[1:120]}", hint) from error
+        raise ParseError(f"{source}:{place}: {what[:1].lower()}{printable(what[1:120])}", hint) from error
     except RecursionError as error:
         raise ParseError(f"{source}: nested too deeply", "no setting is more than four levels deep") from error
     except ValueError as error:  # Python's bound on the digits of an integer

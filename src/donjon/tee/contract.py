@@ -35,6 +35,10 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hin
 import msgspec
 
 from donjon.errors import BugError, ParseError, UsageError, VerifyError
+from donjon.log import printable
+
+MAX_REASON = 1000
+"""Characters of what is wrong with a key of a policy."""
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -371,8 +375,14 @@ def kept(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """Write a value as verdicts do: bytes in hex, times in UTC to the second, yes and no, lists with commas."""
-    if type(value) in {str, int}:
+    """Write a value as verdicts do: bytes in hex, times in UTC to the second, yes and no, lists with commas.
+
+    Text is escaped where it is not printable: it goes into logs and to terminals, and a name in a certificate that some
+    machine made is as hostile as the rest.
+    """
+    if type(value) is str:
+        return printable(value)
+    if type(value) is int:
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex() or "nothing"
@@ -386,7 +396,7 @@ def shown(value: object) -> str:
         return " ".join(f"{name}={shown(item)}" for name, item in value.items()) or "nothing"
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str):
         return ", ".join(shown(item) for item in value) or "nothing"
-    return "nothing" if value is None else str(value)
+    return "nothing" if value is None else printable(str(value))
 
 
 def utc(now: datetime) -> datetime:
@@ -425,7 +435,7 @@ class Hex(bytes):
                 value = b""
             if len(value) == cls.size and len(text) == 2 * cls.size:
                 return cls(value)
-            got = f'"{text}"' if len(text) <= 2 * cls.size else f"{len(text)} characters"
+            got = f'"{printable(text)}"' if len(text) <= 2 * cls.size else f"{len(text)} characters"
         else:
             got = type(text).__name__
         raise ValueError(f"expected {2 * cls.size} hex digits, got {got}")
@@ -479,10 +489,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         _refuse_unknown(table, cls, where)
         try:
             return msgspec.convert(dict(table), cls, dec_hook=_read)
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            raise ParseError(f"{where}: expected text that can be written in UTF-8") from error
         except msgspec.ValidationError as error:
             reason, _, path = str(error).rpartition(" - at `$")
             place = f"{where} {path.strip('`.')}" if reason else where
-            raise ParseError(f"{place}: {reason or path}") from error
+            raise ParseError(printable(f"{place}: {reason or path}"[:MAX_REASON])) from error
 
 
 def _read(kind: type, value: object) -> object:
@@ -501,7 +513,7 @@ def _refuse_unknown(table: Mapping[str, object], model: type[Model], where: str)
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f'did you mean "{near[0]}"?' if near else "remove it"
-            raise ParseError(f'{where}: unknown key "{key}": expected one of {", ".join(fields)}', hint)
+            raise ParseError(f'{where}: unknown key "{printable(key[:60])}": expected one of {", ".join(fields)}', hint)
         if isinstance(value, Mapping):
             hints = hints or get_type_hints(model)
             inner = hints[fields[key]]

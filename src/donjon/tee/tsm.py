@@ -246,7 +246,12 @@ def _ask(entry: _Entry, report_data: bytes, tee: str, privlevel: int | None) -> 
     start = _generation(entry)
     writes = 1
     if privlevel is not None:
-        _step(entry, "privlevel", lambda: entry.write("privlevel", b"%d" % privlevel))
+        try:
+            _step(entry, "privlevel", lambda: entry.write("privlevel", b"%d" % privlevel), missing=True)
+        except FileNotFoundError as error:
+            raise PlatformError(
+                f"{entry.path}/privlevel: {words_of(error)}", "of SNP alone there are levels"
+            ) from error
         writes += 1
     _step(entry, "inblob", lambda: entry.write("inblob", report_data))
     blobs = [_blob(entry, name) for name in ("outblob", "auxblob", "manifestblob")]

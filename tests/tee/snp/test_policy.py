@@ -445,6 +445,14 @@ def test_a_minimum_adds_to_the_shipped_one(machines: Machines) -> None:
     assert "tcb.reported_minimum" in failed(no_such), "a part that the product does not have is not new enough"
 
 
+@pytest.mark.parametrize("part", ["bootloader", "tee", "snp", "microcode"])
+def test_each_part_of_a_minimum_is_asked(machines: Machines, part: str) -> None:
+    found = machines.genoa.tcb.parts()[part]
+    for number, passes in ((found, True), (found + 1, False)):
+        policy = {"tcb_floor": "none", "minimum_tcb": {"Genoa": {part: number}}}
+        assert ("tcb.reported_minimum" not in failed(Case(machines.genoa, policy=policy).judge())) is passes
+
+
 # Reading the table
 
 

@@ -92,7 +92,7 @@ def is_evidence(data: bytes) -> bool:
     if len(data) == SIZE:
         return data[0] in VERSIONS and not any(data[1:4])
     if data[:4] == bytes((der.OCTET_STRING, 0x82, *SIZE.to_bytes(2, "big"))):
-        return data[4] in VERSIONS
+        return len(data) == SIZE + 4 and data[4] in VERSIONS
     try:
         return data[:1] == bytes((der.SEQUENCE,)) and Der(data, "file").sequence().sequence().tag == der.SEQUENCE
     except ParseError:
