@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -28,12 +29,13 @@ from donjon.steward import depot as depots
 from donjon.steward import fetching
 from donjon.steward.depot import Depot
 from donjon.steward.fetching import Vendors
+from donjon.steward.files import read_collateral
 from donjon.steward.policy import Policy, parse
 from donjon.steward.procedure import Decision, Trust, decide
 from donjon.tee import sgx, snp, tdx
 from donjon.tee.contract import Need, Roots
-from donjon.tee.intel.collateral import Collateral
-from donjon.tee.intel.simulate import enclave, platform_numbers
+from donjon.tee.intel.collateral import Collateral, to_json
+from donjon.tee.intel.simulate import TeeName, enclave, platform_numbers
 from donjon.tee.snp.layout import Product
 from donjon.tee.snp.simulate import Chip
 from donjon.tee.snp.vek import read_vek
@@ -68,6 +70,8 @@ class Said:
         assert target == "donjon.steward"
         self.lines.append(text)
 
+    error = warn
+
 
 @dataclass
 class Lab:
@@ -82,6 +86,7 @@ class Lab:
     roots: dict[str, Roots]
     words: str = ""
     directory: Path | None = None
+    supplied: tuple[tuple[str, bytes], ...] = ()
     clock: Clock = field(default_factory=Clock)
     said: list[str] = field(default_factory=list)
 
@@ -95,13 +100,11 @@ class Lab:
         trust = {name: Trust((tee.load(name).vendor_roots(), roots)) for name, roots in self.roots.items()}
         vendors = None if policy.collateral.offline else Vendors(policy.collateral, lambda: self.clock.seconds)
         directory = str(self.directory) if self.directory else None
-        made = Depot(
-            directory, trust, policy.collateral, vendors, clock=lambda: self.clock.now,
-            seconds=lambda: self.clock.seconds,
-        )  # fmt: skip
         self.said = []
-        made.log = cast("Any", Said(self.said))
-        return made
+        return Depot(
+            directory, trust, policy.collateral, vendors, cast("Any", Said(self.said)), clock=lambda: self.clock.now,
+            seconds=lambda: self.clock.seconds, supplied=self.supplied,
+        )  # fmt: skip
 
     async def ask(self, depot: Depot, *requests: bytes) -> list[Settle]:
         """All at once."""
@@ -709,6 +712,7 @@ from donjon.tee import load_fetch
 depot = Depot(sys.argv[1], {}, Collateral(), None)
 key = Key("snp", load_fetch("snp").need("crl-vcek-genoa"))
 kept = open(sys.argv[2], "rb").read()
+depot._write(key, kept)
 print("ready", flush=True)
 while True:
     depot._write(key, kept)
@@ -828,3 +832,82 @@ def test_genuine_answers_of_intel_are_taken() -> None:
 
 def common_name(pem: str) -> str:
     return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
+
+
+# What an operator has
+
+
+TEES: tuple[TeeName, ...] = ("sgx", "tdx")
+
+
+def pem(label: str, data: bytes) -> bytes:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(data).decode()}-----END {label}-----\n".encode()
+
+
+def test_files_of_amd_serve_where_nobody_can_be_asked(lab: Lab, machines: Machines) -> None:
+    lab.words = "offline = true"
+    lab.supplied = read_collateral(
+        [("crl.pem", pem("X509 CRL", crl(machines))), ("vcek.der", machines.genoa.vek), ("vlek", machines.cloud.vek)]
+    )
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+    assert lab.fake.asked == []
+    assert not lab.once(alone(machines.turin))[0][0].accepted
+
+
+def test_files_of_intel_serve_where_nobody_can_be_asked(intel_lab: Lab) -> None:
+    intel_lab.words = "offline = true"
+    machines = [intels.platform(), intels.intel().platform(platform_numbers(fmspc=bytes(6)))]
+    strings = [
+        (f"{name}-{number}", to_json(intels.intel().collateral(machine, name, intels.NOW), machine.pck.chain).encode())
+        for number, machine in enumerate(machines)
+        for name in TEES
+    ]  # fmt: skip
+    intel_lab.supplied = read_collateral(strings)
+    for machine in machines:
+        for name in ("sgx", "tdx"):
+            [(decision, _)] = intel_lab.once(quoted(name, machine))
+            assert decision.accepted, decision.failures
+    assert intel_lab.fake.asked == []
+
+
+def test_a_file_that_no_root_has_signed_is_not_used(lab: Lab, machines: Machines) -> None:
+    lab.words = "offline = true"
+    forged = crl(machines, key=machines.vendor.keys["ASK"])
+    lab.supplied = read_collateral([("forged.crl", forged), ("vcek", machines.genoa.vek)])
+    assert not lab.once(alone(machines.genoa))[0][0].accepted
+    assert lab.said[0].startswith("forged.crl is not used for snp: crl-vcek-genoa: expected a signature by ARK-Genoa")
+
+
+def test_a_file_that_is_older_does_not_count(lab: Lab, machines: Machines) -> None:
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+    lab.words = "offline = true"
+    lab.supplied = read_collateral([("old.crl", crl(machines, NOW - 9 * DAY, revoked=[0x20001]))])
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+    lab.supplied = read_collateral([("new.crl", crl(machines, NOW, revoked=[0x20001]))])
+    assert [check.name for check in lab.once(alone(machines.genoa))[0][0].failures] == ["crl.revoked"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"{}x", pem("X509 CRL", b"abc"), b"-----BEGIN A-----\n*\n-----END A-----"]
+)
+def test_a_file_that_is_no_collateral_is_refused(data: bytes) -> None:
+    with pytest.raises(ParseError):
+        read_collateral([("file", data)])
+
+
+def test_a_request_is_no_collateral(machines: Machines) -> None:
+    with pytest.raises(ParseError, match="expected CRLs, VCEKs, or Intel's collateral"):
+        read_collateral([("file", alone(machines.genoa))])
+
+
+def test_a_mistake_of_ours_is_not_made_again_and_again(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Vendors, "get", broken)
+    [(decision, later)] = lab.once(without_list(machines.genoa))
+    assert not decision.accepted
+    assert later
+    assert "snp crl-vcek-genoa: RuntimeError: broken" in lab.said

@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,15 @@ class Steward:
     def _read(self) -> None:
         assert self.process.stderr is not None
         self.said += self.process.stderr
+
+    def reload(self, policy: str) -> None:
+        """Have it read another policy."""
+        (self.ca.parent / "steward.toml").write_text(policy)
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while not any("read anew" in line for line in self.said):
+            assert time.monotonic() < deadline, "".join(self.said)
+            time.sleep(0.02)
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)

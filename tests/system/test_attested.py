@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 import sys
 import time
@@ -18,10 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from donjon import Keep, WarmParent, tee
 from donjon.errors import DonjonError, ParseError, PlatformError, UsageError, VerifyError
-from donjon.keep import nil
+from donjon.keep import attest, nil
 from donjon.keep.launch import Launch
 from donjon.steward import client as client_module
 from donjon.steward.result import CMW, MARKERS, read_cmw, read_markers
+from donjon.workload import Descriptor
 from tests.keep import guests
 from tests.sim.mounts import mounted, sim_mount
 from tests.steward.https import (
@@ -97,6 +99,32 @@ def echo(folder: Path, service: Steward) -> tuple[Path, Path]:
 
 
 # ---- from the command to the client
+
+
+@pytest.mark.slow
+def test_a_policy_may_name_the_package_whatever_its_arguments(tmp_path: Path, lab: str, started: Any) -> None:
+    service = started(lambda: Steward(tmp_path / "steward", lab))
+    module, toml = echo(tmp_path, service)
+    package = json.loads(donjon_run("workload", "digest", "--json", module, "--wasmcfgfile", toml).stdout)
+    named = f'[[workload]]\npackage = ["{package["descriptor"]["package"]}"]\nnames = ["shop.example.com"]\n'
+    service.reload(POLICY + named)
+    words: list[str | Path] = [module, "--wasmcfgfile", toml, "--sim", lab]
+    keep = started(lambda: Running("run", *words, "--", "any", "words", listeners=1))
+    with tls_client(keep.at("echo"), service.client()) as connection:
+        leaf = leaf_of(connection)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["shop.example.com"]
+    other = tmp_path / "other.wat"
+    other.write_text(module.read_text() + ";; another package\n")
+    refused = donjon_run("run", other, *words[1:])
+    assert refused.returncode == 4
+    assert b"refuses (403): evidence.workload: expected one of 1 workloads of the policy, got" in refused.stderr
+
+
+def test_a_descriptor_with_variables_of_the_launcher_stays_here() -> None:
+    assert attest.descriptor_for_steward(Descriptor(bytes(32), ["a"])) == Descriptor(bytes(32), ["a"]).json()
+    assert attest.descriptor_for_steward(Descriptor(bytes(32), env={"TOKEN": "secret"})) is None
+    assert attest.descriptor_for_steward(Descriptor(bytes(32), ["a" * attest.MAX_DESCRIPTOR])) is None
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from donjon.tee.contract import Check, Demands, Outcome, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from donjon.cli.parse import Options
     from donjon.log import Logger
@@ -172,7 +172,7 @@ def serve(options: Options) -> int:
         writer = stack.enter_context(contextlib.closing(Writer(open_book(path))))
         _warn(policy, log)
         keep = os.path.join(_state(options), "collateral")
-        depot = Depot(keep, inputs.trust, policy.collateral, inputs.vendors, log)
+        depot = Depot(keep, inputs.trust, policy.collateral, inputs.vendors, log, supplied=inputs.supplied)
         service = Service(policy, inputs.trust, authority, writer, log, depot=depot, endorsements=inputs.endorsements)
 
         async def reload() -> None:
@@ -180,7 +180,7 @@ def serve(options: Options) -> int:
             new = _Inputs.read(options)
             if context is not None:
                 context.load()
-            await service.change(new.policy, new.trust, new.endorsements, new.vendors)
+            await service.change(new.policy, new.trust, new.endorsements, new.vendors, new.supplied)
             _warn(new.policy, log)
 
         server.run(service, public, admin, log, context, drain, reload)
@@ -194,6 +194,7 @@ class _Inputs(NamedTuple):
     trust: dict[str, procedure.Trust]
     endorsements: dict[bytes, tuple[Envelope, ...]]
     vendors: Vendors | None
+    supplied: tuple[tuple[str, bytes], ...]
 
     @classmethod
     def read(cls, options: Options) -> _Inputs:
@@ -201,7 +202,8 @@ class _Inputs(NamedTuple):
         pile = files.Pile()
         if options.roots is not None:
             pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
-        return cls(policy, pile.trust(), read_endorsements(options.endorsements), _vendors(policy))
+        supplied = files.read_collateral(_directory(options.collateral, "", files.MAX_FILE))
+        return cls(policy, pile.trust(), read_endorsements(options.endorsements), _vendors(policy), supplied)
 
 
 def _warn(policy: Policy, log: Logger) -> None:
@@ -326,18 +328,24 @@ def read_endorsements(directory: str | None) -> dict[bytes, tuple[Envelope, ...]
     Raises:
         UsageError: it is none, or there are too many. ParseError: one of them is not well formed.
     """
+    return files.read_endorsements(_directory(directory, ".json", endorsement.MAX_ENVELOPE))
+
+
+def _directory(directory: str | None, ending: str, most: int) -> Iterator[tuple[str, bytes]]:
+    """The files in a directory, with their names: those with this ending, and none whose name begins with a dot."""
     if directory is None:
-        return {}
+        return
     try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
+        names = sorted(name for name in os.listdir(directory) if name.endswith(ending) and name[0] != ".")
     except ValueError as error:
         raise UsageError(f"cannot read {printable(directory)}: not a path", "check the path") from error
     except OSError as error:
         raise UsageError(f"cannot read {printable(directory)}: {words_of(error)}", "check the path") from error
-    if len(names) > files.MAX_ENDORSEMENTS:
-        raise UsageError(f"{printable(directory)}: expected at most {files.MAX_ENDORSEMENTS} statements")
-    paths = (os.path.join(directory, name) for name in names)
-    return files.read_endorsements((printable(path), read(path, endorsement.MAX_ENVELOPE)) for path in paths)
+    if len(names) > files.MAX_IN_DIRECTORY:
+        raise UsageError(f"{printable(directory)}: expected at most {files.MAX_IN_DIRECTORY} files")
+    for name in names:
+        path = os.path.join(directory, name)
+        yield printable(path), read(path, most)
 
 
 def read_time(given: str | None, name: str = "--at") -> datetime:

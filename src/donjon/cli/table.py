@@ -400,6 +400,10 @@ _LIST = (
             Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
             Option(
+                "--collateral", "DIR", "CRLs, VCEKs, Intel's collateral that you have, where no vendor can be asked",
+                env="STEWARD_COLLATERAL", files=True,
+            ),
+            Option(
                 "--endorsements", "DIR", "statements about workloads that signers have signed, *.json",
                 env="STEWARD_ENDORSEMENTS", files=True,
             ),
@@ -415,9 +419,9 @@ _LIST = (
         "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
         "Every decision is on disk, in record.sqlite or a PostgreSQL database, before its answer leaves. A database's "
         "password belongs into PGPASSFILE or a service file, never into --record, which everybody on the machine can "
-        "read.\n\nAt SIGHUP it reads the policy, --roots, --endorsements and the files for https anew; what is wrong "
-        "is said, and the old stays.\n\nOperators have /livez, /readyz, "
-        "/metrics and the record on a listener of their own.",
+        "read.\n\nAt SIGHUP it reads the policy, --roots, --collateral, --endorsements and the files for https anew; "
+        "what is wrong is said, and the old stays.\n\nOperators have /livez, /readyz, /metrics and the record on a "
+        "listener of their own.",
         exits=(
             ("0", "ended by SIGTERM or Ctrl-C"),
             ("1", "a file is malformed"),

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from donjon.identity import Identity
     from donjon.identity.attested import Source
     from donjon.keep.launch import Launch
+    from donjon.workload import Descriptor
 
     Say = Callable[[str], None]
 
 __all__ = ["choose", "maker"]
 
+MAX_DESCRIPTOR = 64 * 1024
+"""Bytes that a Steward takes."""
 DEVICES = ("/dev/sev-guest", "/dev/tdx_guest", "/dev/tdx-guest")
 """What a guest has that could give evidence, if its kernel had configfs-tsm too."""
 
@@ -38,7 +41,9 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
     Args:
         names: for a certificate that the Keep signs itself.
     """
-    workload = launch.describe().digest()  # which reads the roots, so that later renewals trust the same ones
+    described = launch.describe()  # which reads the roots, so that later renewals trust the same ones
+    workload = described.digest()
+    shown = descriptor_for_steward(described)
 
     def make(say: Say) -> Identity:
         steward = launch.config.steward
@@ -54,11 +59,21 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
         roots = None if name is None else launch.roots()[name].certificates
         client = Client(steward, client_context(None, roots), say)
         source = choose(launch, workload)
-        made = certified(source, workload, client)
+        made = certified(source, workload, client, descriptor=shown)
         say(f"certified by {client.name} for {about(launch, source)} and workload {workload.hex()}")
         return made
 
     return make
+
+
+def descriptor_for_steward(described: Descriptor) -> bytes | None:
+    """The launch descriptor, in which a policy that names packages finds them.
+
+    None where it must not leave, as variables given beside Enarx.toml may be secrets, and where it is longer than a
+    Steward takes. Then such a policy has to name the workload's digest instead.
+    """
+    text = b"" if described.env else described.json()
+    return text if 0 < len(text) <= MAX_DESCRIPTOR else None
 
 
 def _proven(launch: Launch, workload: bytes, names: Sequence[str]) -> tuple[Source, Identity]:

@@ -154,12 +154,13 @@ class Client:
         self._attempts = ATTEMPTS if attempts is None else attempts
         self.name = f"the Steward {printable(url)}"
 
-    def certify(self, request: Callable[[bytes | None], bytes]) -> tuple[bytes, ...]:
+    def certify(self, request: Callable[[bytes | None], bytes], descriptor: bytes | None = None) -> tuple[bytes, ...]:
         """Ask for a certificate.
 
         Args:
             request: makes a PKCS#10 request, DER, whose evidence binds this nonce; None where the Steward has none. It
                 is called once for each attempt.
+            descriptor: the launch descriptor, for policies that name packages; a Steward of Enarx's does not get it.
         Returns:
             2 to MAX_CERTIFICATES certificates in DER, the leaf first; not verified.
         Raises:
@@ -172,7 +173,7 @@ class Client:
         wait = FIRST_WAIT
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._attempt(request, end)
+                return self._attempt(request, descriptor, end)
             except UnreachableError as error:
                 pause = wait * random.uniform(0.75, 1.25)  # noqa: S311 - so that Keeps do not come back all at once
                 if error.after is not None:
@@ -185,13 +186,17 @@ class Client:
                 wait = min(wait * 2, LONGEST_WAIT)
         raise UsageError(f"attempts: expected at least 1, got {self._attempts}")
 
-    def _attempt(self, request: Callable[[bytes | None], bytes], end: float) -> tuple[bytes, ...]:
+    def _attempt(
+        self, request: Callable[[bytes | None], bytes], descriptor: bytes | None, end: float
+    ) -> tuple[bytes, ...]:
         nonce = self._nonce(end)
         made = request(nonce)
         if nonce is None:
             body = self._exchange(end, "POST", self._target, made, PKCS10, PKI_PATH)
             return self._read(lambda: _pki_path(body))
         asked = {"request": base64.b64encode(made).decode(), "nonce": base64.urlsafe_b64encode(nonce).decode()}
+        if descriptor is not None:
+            asked["descriptor"] = base64.b64encode(descriptor).decode()
         body = self._exchange(end, "POST", f"{self._base}/v1/attest", json.dumps(asked).encode(), JSON, JSON)
         return self._read(lambda: _chain(body))
 

@@ -203,11 +203,12 @@ class Service:
         trust: Mapping[str, Trust],
         endorsements: Mapping[bytes, tuple[Envelope, ...]],
         vendors: Vendors | None,
+        supplied: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Go on with another policy; decisions under way keep theirs."""
         self.policy, self.trust, self.endorsements = policy, trust, endorsements
         if self.depot is not None:
-            await self.depot.change(trust, policy.collateral, vendors)
+            await self.depot.change(trust, policy.collateral, vendors, supplied)
 
     def nonce(self) -> tuple[bytes, datetime]:
         """A fresh nonce, and when it ends."""
