@@ -12,7 +12,7 @@ SETUP = @PATH="$(SYSTEM_PATH)" $(PYTHON) tools/environment.py
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast programs coverage lint format check-startup bench examples pins clean
+.PHONY: help venv demo test test-fast programs coverage lint format check-startup fuzz disable-checks bench examples pins clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -21,8 +21,10 @@ help: ## list the targets
 venv: ## set up .venv with donjon in it: .venv/bin/donjon
 	$(SETUP) run
 
-demo: venv ## start a TLS server in a Keep, talk to it, stop it
+demo: ## a TLS server in a Keep, and then one that proves to a Steward and to a client what it is
+	$(SETUP) run steward
 	@$(PY) examples/demo.py
+	@$(PY) examples/prove.py
 
 programs: ## build the guests that the tests run (into .build/programs)
 	$(SETUP) run test
@@ -55,6 +57,14 @@ format: ## let ruff rewrite what it can
 
 check-startup: venv ## what `donjon run` imports, against the list of what it may
 	@$(PY) -m tools.check_startup
+
+fuzz: ## feed strange bytes to all that reads bytes, for a minute; TARGET=snp.parse SECONDS=600 for one, long
+	$(SETUP) run test fuzz
+	@$(PY) -m tests.fuzz.run $(if $(SECONDS),--seconds $(SECONDS)) $(TARGET)
+
+disable-checks: ## disable each check and policy key, one at a time: some test has to notice
+	$(SETUP) run test
+	@$(PY) -m tools.disable_checks --jobs $(if $(filter auto,$(JOBS)),2,$(JOBS))
 
 bench: programs ## measure beside the peers; prints one table
 	@$(PY) -m bench

@@ -40,10 +40,14 @@ LAYERS = (
         ("donjon.keep", "donjon.project", "donjon.platform"),
         "starts and stops Keeps; makes projects; describes the machine",
     ),
+    Layer(
+        ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
+    ),
     Layer(("donjon.steward.serve",), "the Steward as a process: listeners and signals"),
     Layer(("donjon.steward.app",), "the Steward over HTTP"),
     Layer(("donjon.steward.service",), "judges, issues, records, and only then answers"),
     Layer(("donjon.steward.record", "donjon.steward.depot"), "the Steward's record; its collateral"),
+    Layer(("donjon.verify.files",), "a relying party's demands from files: policy, roots"),
     Layer(
         ("donjon.steward.authority", "donjon.steward.files", "donjon.steward.fetching"),
         "the Steward's keys on disk; an operator's files; vendors over HTTP",
@@ -56,9 +60,17 @@ LAYERS = (
             "donjon.tls.context",
             "donjon.identity",
             "donjon.sallyport.io",
+            "donjon.verify.connection",
+            "donjon.verify.context",
+            "donjon.verify.proxy",
+            "donjon.tee.tsm",
             *(f"{tee}.{edge}" for tee in TEES for edge in TEE_EDGES),
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
+    ),
+    Layer(
+        ("donjon.verify", "donjon.steward.client"),
+        "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",
     ),
     Layer(("donjon.steward",), "the Steward's procedure and policy: a request in, a decision out"),
     Layer(
@@ -79,9 +91,14 @@ SIDEWAYS = (
     ("donjon.tls.listener", "donjon.wasm.wasi", "a TLS listener is a descriptor of the guest too"),
     ("donjon.tls.listener", "donjon.tls.streams", "a listener makes streams"),
     ("donjon.tls.context", "donjon.identity", "a context is loaded with the Keep's key and certificates"),
+    ("donjon.verify.context", "donjon.verify.connection", "a context judges the chain of a connection"),
+    ("donjon.verify.proxy", "donjon.verify.connection", "a proxy connects"),
+    ("donjon.verify.proxy", "donjon.verify.context", "a proxy's connections are judged as a library's are"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
+    ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
+    ("donjon.tee", "donjon.tee.tsm", "the kernel's interface that collectors share"),
     ("donjon.tee.sgx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
     ("donjon.tee.tdx", "donjon.tee.intel", "what SGX and TDX share: quotes, chains, collateral"),
 )
@@ -109,10 +126,12 @@ PURE = (
     "donjon.errors",
     "donjon.wire",
     "donjon.tee",
+    "donjon.workload",
     *(
         f"donjon.steward.{name}"
-        for name in ("procedure", "policy", "endorsement", "request", "nonce", "answer", "result")
+        for name in ("procedure", "policy", "endorsement", "request", "nonce", "answer", "result", "toml")
     ),
+    *(f"donjon.verify.{name}" for name in ("demands", "certificates", "result", "judgement", "policy")),
 )
 OUTSIDE = frozenset(
     "asyncio ctypes fcntl glob io multiprocessing os pathlib random secrets select selectors shutil signal socket "
@@ -229,7 +248,7 @@ def judge(module: str, found: Import) -> Iterator[str]:
     """Why `module` may not import `found`, a line for each reason."""
     top = found.name.partition(".")[0]
     if top != "donjon":
-        edge = within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES
+        edge = (within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES) or module == "donjon.tee.tsm"
         if top in OUTSIDE and found.name not in INSIDE and found.when != "types" and within(module, PURE) and not edge:
             yield f"{module} imports {top}: it has to stay free of sockets, files, clock and randomness"
         return

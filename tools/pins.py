@@ -17,16 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FLAGS = (
     "--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --quiet"
 ).split()
-# In this order: `test` and `lint` take what `run` has pinned as given.
+# In this order: the later ones take what `run` has pinned as given.
 SOURCES = {
     "run": ["pyproject.toml", "requirements/run.in"],
+    "steward": ["requirements/steward.in"],
     "test": ["requirements/test.in"],
     "lint": ["requirements/lint.in"],
+    "fuzz": ["requirements/fuzz.in"],
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Write the three files; `arguments` go to `uv pip compile` as they are."""
+    """Write the files; `arguments` go to `uv pip compile` as they are."""
     drop = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX_URL")
     env = {name: value for name, value in os.environ.items() if name not in drop}
     for group, sources in SOURCES.items():

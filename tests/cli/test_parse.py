@@ -10,7 +10,8 @@ from donjon.cli.table import COMMANDS, GLOBAL
 from donjon.errors import UsageError
 
 LOG = {"log_filter": "info", "log_target": "stderr", "help": False, "version": False}
-RUN = {"module": "a.wasm", "wasmcfgfile": None, "backend": "nil", "args": (), **LOG}
+ATTEST = {"attest": "auto", "sim": None, "tsm": "/sys/kernel/config/tsm/report"}
+RUN = {"module": "a.wasm", "wasmcfgfile": None, "backend": "nil", "args": (), **ATTEST, **LOG}
 
 
 @pytest.fixture(autouse=True)

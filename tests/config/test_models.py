@@ -20,6 +20,7 @@ from donjon.config import (
     Stderr,
     Stdin,
     Stdout,
+    Verify,
     default,
     models,
 )
@@ -29,16 +30,23 @@ EVERYTHING = Config(
     args=["7", "21"],
     env={"A": "1"},
     steward="https://steward.example.com/",
+    steward_ca="company",
+    roots={"company": "/etc/company.pem", "keeps": "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"},
     files=[
         Stdin(),
         Null(name="nothing"),
         Stderr(),
         Dir(host="data", guest="/data"),
         Listen(name="web", addr="::1", port=0),
+        Listen(name="keeps", port=0, ca=["keeps"], verify=Verify(tee=["snp"], max_age="24h")),
         Connect(host="example.com", prot="tcp"),
+        Connect(host="example.com", ca=["company"], verify=Verify(workload=["Aa" * 32], names=["shop.example.com"])),
     ],
-    limits=Limits(memory="1 GiB", descriptors=7, connections=0, cpu=1),
+    limits=Limits(memory="1 GiB", descriptors=9, connections=0, cpu=1),
 )
+
+
+ANYTHING: Any = {}
 
 
 def test_the_default_has_the_standard_streams_and_nothing_else() -> None:
@@ -56,6 +64,61 @@ def test_sequences_become_tuples_and_units_become_numbers() -> None:
     assert isinstance(EVERYTHING.files, tuple)
     assert EVERYTHING.limits.memory == 1 << 30
     assert type(EVERYTHING.limits.cpu) is float
+
+
+def test_what_a_peer_must_prove_is_kept_in_one_form() -> None:
+    verify = Verify(workload=["AB" * 32], max_age="2h", measurement=["Cd" * 48])
+    assert (verify.workload, verify.measurement, verify.max_age) == (("ab" * 32,), ("cd" * 48,), 7200)
+    assert Verify(names=["Shop.Example.com.", "0:0:0::1", "10.0.0.7"]).names == ("shop.example.com", "::1", "10.0.0.7")
+    assert [Verify(max_age=text).max_age for text in ("30s", "90m", "24h", "7d", 5)] == [30, 5400, 86400, 604800, 5]
+
+
+def test_a_workload_a_name_or_a_measurement_says_who_the_peer_is_and_nothing_else_does() -> None:
+    says_who = [Verify(workload=["01" * 32]), Verify(names=["a"]), Verify(measurement=["00" * 32])]
+    assert all(verify.identifies for verify in says_who)
+    assert not Verify(tee=["snp"], max_age=1, accept_unattested=True).identifies
+
+
+def test_a_socket_is_as_it_was_without_ca_and_verify() -> None:
+    assert [(file.ca, file.verify) for file in (Listen(name="a"), Connect(host="a"))] == [(None, None)] * 2
+    assert Listen(name="a", ca={"custom": ["x"]}).ca == ("x",)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Listen(name="a", ca=[]), "Listen.ca: expected at least one name in [roots], got none"),
+        (
+            lambda: Listen(name="a", verify=Verify()),
+            "Listen.verify: expected `ca` beside it, which says whose certificates are believed",
+        ),
+        (
+            lambda: Connect(host="a", ca="x", prot="tcp"),
+            (
+                'Connect.ca: expected an array of names in [roots], got "x"\n'
+                'Connect.ca: expected prot = "tls" beside it, got "tcp", which has no certificates'
+            ),
+        ),
+        (lambda: Listen(name="a", ca=["x"], verify=ANYTHING), "Listen.verify: expected Verify, got a table"),
+        (lambda: Verify(tee=["SNP"]), 'Verify.tee[0]: expected "snp", "tdx", "sgx", "cca" or "kvm", got "SNP"'),
+        (
+            lambda: Verify(max_age=0),
+            'Verify.max_age: expected a time of at least a second, like "90m", "24h" or "7d", got 0',
+        ),
+        (
+            lambda: Verify(workload=["00" * 32]),
+            "Verify.workload[0]: expected the digest of a workload, got zeros alone",
+        ),
+        (
+            lambda: Verify(workload=["\u0660" * 64]),
+            'Verify.workload[0]: expected 64 hexadecimal digits, got "' + "\u0660" * 59 + '…"',
+        ),
+    ],
+)
+def test_what_does_not_fit_a_socket_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make()
+    assert caught.value.message == message
 
 
 def test_the_protocol_decides_the_port() -> None:
@@ -109,6 +172,8 @@ def test_one_configuration_does_not_share_its_variables_with_another() -> None:
     given = {"A": "1"}
     first, second = Config(env=given), Config()
     given["B"] = first.env["C"] = second.env["D"] = "2"
+    second.roots["E"] = "3"
+    assert Config().roots == {}
     assert (first.env, second.env, Config().env) == ({"A": "1", "C": "2"}, {"D": "2"}, {})
 
 
@@ -161,6 +226,11 @@ def test_a_long_list_of_mistakes_is_cut() -> None:
         (
             {"files": ["stdin"]},
             'Config.files[0]: expected one of Null, Stdin, Stdout, Stderr, Listen, Connect, Dir, got "stdin"',
+        ),
+        ({"roots": {str(n): "x" for n in range(65)}}, "Config.roots: expected at most 64 roots, got 65"),
+        (
+            {"files": [Listen(name="a", ca=["x"])]},
+            'Config.files[0].ca[0]: expected a name in [roots], got "x"',
         ),
         ({"limits": {"cpu": 1}}, "Config.limits: expected Limits, got a table"),
         (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from donjon.config import STDIO, Config, Connect, Dir, Limits, Listen, Null, Stderr, Stdin, Stdout, load, parse
+from donjon.config import STDIO, Config, Connect, Dir, Limits, Listen, Null, Stderr, Stdin, Stdout, Verify, load, parse
 from donjon.errors import ParseError, PlatformError, UsageError
 
 
@@ -68,6 +68,68 @@ def test_reads_everything() -> None:
             Connect(name="connect", host="::1", prot="tcp", port=1),
         ),
     )
+
+
+def test_reads_whom_to_trust() -> None:
+    text = """
+        steward = "https://steward.example.com"
+        steward_ca = "company"
+        [roots]
+        company = "company.pem"
+        "all keeps" = "keeps.pem"
+        [[files]]
+        kind = "listen"
+        name = "web"
+        ca = ["all keeps"]
+        verify = { workload = ["%s"], names = ["Shop.example.com", "::1"], tee = ["snp", "tdx"], max_age = "90m" }
+        [[files]]
+        kind = "connect"
+        host = "shop.example.com"
+        ca = { custom = ["all keeps", "company"] }
+        [files.verify]
+        measurement = ["%s"]
+        accept_unattested = true
+    """
+    digest, measurement = "AB" * 32, "cd" * 48
+    assert parse(text % (digest, measurement)) == Config(
+        steward="https://steward.example.com",
+        steward_ca="company",
+        roots={"company": "company.pem", "all keeps": "keeps.pem"},
+        files=(
+            Listen(
+                name="web",
+                ca=("all keeps",),
+                verify=Verify(workload=(digest,), names=("Shop.example.com", "::1"), tee=("snp", "tdx"), max_age="90m"),
+            ),
+            Connect(
+                host="shop.example.com",
+                ca=("all keeps", "company"),
+                verify=Verify(measurement=(measurement,), accept_unattested=True),
+            ),
+        ),
+    )
+
+
+def test_reads_the_roots_of_enarx_own_test() -> None:
+    text = """
+        [[files]]
+        kind = "connect"
+        prot = "tls"
+        host = "localhost"
+        port = 23456
+        name = "stream"
+        ca = { custom = [ "test" ] }
+
+        [roots]
+        test = \"\"\"\\
+        -----BEGIN CERTIFICATE-----
+        MAA=
+        -----END CERTIFICATE-----
+        \"\"\"
+    """
+    config = parse(text.replace("\n        ", "\n"), "Enarx.toml")
+    assert config.files == (Connect(name="stream", host="localhost", port=23456, ca=("test",)),)
+    assert config.roots == {"test": "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"}
 
 
 def test_no_files_means_no_files_when_written_so() -> None:
@@ -198,6 +260,13 @@ def test_loads_a_file_and_finds_its_directories_beside_it(tmp_path: Path, monkey
         assert config.files[:3] == (Stdin(),) * 3
 
 
+def test_finds_roots_beside_the_file_and_leaves_certificates_in_line_as_they_are(tmp_path: Path) -> None:
+    inline = "-----BEGIN CERTIFICATE-----"
+    path = tmp_path / "Enarx.toml"
+    path.write_text(f'[roots]\na = "ca/a.pem"\nb = "/etc/b.pem"\nc = "{inline}"\n')
+    assert load(path).roots == {"a": str(tmp_path / "ca" / "a.pem"), "b": "/etc/b.pem", "c": inline}
+
+
 def test_loads_from_a_pipe() -> None:
     reading, writing = os.pipe()
     os.write(writing, b'args = ["x"]')
@@ -277,14 +346,17 @@ def test_a_path_cannot_write_to_the_terminal(tmp_path: Path) -> None:
 # fmt: off
 KEYS = [
     "args", "env", "files", "limits", "steward", "kind", "name", "prot", "host", "port", "addr", "guest", "mode",
-    "memory", "cpu", "descriptors", "FD_COUNT",
+    "memory", "cpu", "descriptors", "FD_COUNT", "roots", "steward_ca", "ca", "ca.custom", "verify", "verify.tee",
+    "verify.max_age", "verify.workload",
 ]
 VALUES = [
     '"stdin"', '"listen"', '"connect"', '"dir"', '"null"', '"tls"', '"tsl"', '"https://a"', '"64 KiB"', r'"\u0000"',
     '"a:b"', '"/.."', '""', "0", "443", "-1", "1.5", "true", "nan", "0x1f", "1979-05-27", "[]", "{}",
+    '["a"]', '["snp"]', "[7]", '{ custom = ["a"] }', '{ custom = [0] }', '{ tee = ["snp"] }', '{ tee = ["x"] }', '"1h"',
 ]
 TOKENS = [
-    "[files]\n", "[[files]]\n", "[env]\n", "[limits]\n", "[[files.x]]", " = ", " = ", ".", ",", "{", "}", "[", "]",
+    "[files]\n", "[[files]]\n", "[env]\n", "[limits]\n", "[roots]\n", "[files.verify]\n",
+    "[[files.x]]", " = ", " = ", ".", ",", "{", "}", "[", "]",
     "#", '"', "'", '"""', "'''", "\\", "\u00e9", " ", "\n", "\n",
 ]
 # fmt: on
@@ -312,7 +384,7 @@ ENTRIES = st.lists(PAIRS, max_size=5, unique_by=lambda pair: pair.split()[0]).ma
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["[[files]]"] * 4 + ["[env]", "[limits]"]), ENTRIES), max_size=5))
+@given(st.lists(st.tuples(st.sampled_from(["[[files]]"] * 4 + ["[env]", "[limits]", "[roots]"]), ENTRIES), max_size=5))
 def test_any_settings_are_read_or_refused_in_one_family(sections: list[tuple[str, str]]) -> None:
     try:
         parse("\n".join(f"{header}\n{entries}" for header, entries in sections))

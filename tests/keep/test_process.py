@@ -206,11 +206,6 @@ def test_a_configuration_file_that_is_malformed_says_where(tmp_path: Path) -> No
         Keep.start(guests.RETURNS, config=path)
 
 
-def test_a_steward_is_refused_while_there_is_none() -> None:
-    with pytest.raises(UsageError, match="steward"):
-        run(guests.RETURNS, Config(steward="https://steward.example"))
-
-
 # ---- watching
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from donjon.tee.snp.simulate import Vendor
 from tests.steward.vendors import Fake
-from tests.tee.snp.conftest import keys
+from tests.tee.conftest import keys
 from tests.tee.snp.machines import NOW, YEAR, Machines
 
 

@@ -61,7 +61,7 @@ def test_a_changed_last_byte_of_the_signature_shows() -> None:
 def test_a_signature_of_another_kind_of_key_does_not_count() -> None:
     elliptic, edwards = parse_request(kvm_request()), parse_request(request((KVM, b""), key=KEYS["Ed25519"]))
     for one, other in ((elliptic, edwards), (edwards, elliptic)):
-        mixed = type(one)(one.spki, one.key, one.extensions, one.signed, other.algorithm, other.signature)
+        mixed = type(one)(one.spki, one.public, one.key, one.extensions, one.signed, other.algorithm, other.signature)
         assert not mixed.is_signed()
 
 

@@ -286,6 +286,14 @@ def test_listens_on_everything_with_one_socket() -> None:
         serve.listen("no:address", 0)
 
 
+def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -> None:
+    # asyncio turns Nagle's algorithm off for sockets that say that they are TCP, and for no others.
+    with serve.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.proto == socket.IPPROTO_TCP
+
+
 # While it serves
 
 

@@ -26,6 +26,7 @@ from donjon.tee.contract import (
     Tee,
     Verdict,
     VerifiedReport,
+    Words,
     appraise,
     check_demands,
     shown,
@@ -116,6 +117,47 @@ def test_a_name_is_used_once() -> None:
 )
 def test_values_are_written_in_one_way(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_what_a_check_says_does_not_change_with_what_it_was_made_from() -> None:
+    octets, listed, named = bytearray(b"\1"), [1, 2], {"a": 1}
+    checks = Checks("x")
+    checks.equal("a.octets", octets, b"\1", "S")
+    checks.one_of("a.listed", [1, 2], [listed], "S")
+    checks.equal("a.view", memoryview(octets), named, "S")
+    octets[0], listed[0], named["a"] = 9, 9, 9
+    found = [(check.found, check.demanded) for check in checks.all]
+    assert found == [("01", "01"), ("1, 2", "one of 1, 2"), ("01", "a=1")]
+
+
+def test_checks_that_read_the_same_are_the_same() -> None:
+    value = Check("a.b", Outcome.PASSED, b"\xab", Words("at least ", 3), "S")
+    text = Check("a.b", Outcome.PASSED, "ab", "at least 3", "S")
+    assert value == text
+    assert hash(value) == hash(text)
+    assert len({value, text}) == 1
+    others = ("a.c", Outcome.PASSED, "ab", "3"), ("a.b", Outcome.FAILED, "ab", "3"), ("a.b", Outcome.PASSED, "ab", "2")
+    assert all(Check(*other, "S") != text for other in others)
+    assert text != "ab"
+
+
+def test_a_check_cannot_be_changed() -> None:
+    check = Check("a.b", Outcome.FAILED, b"\1", b"\2", "S")
+    for name in ("outcome", "actual", "found"):
+        with pytest.raises(AttributeError):
+            setattr(check, name, Outcome.PASSED)
+
+
+def test_checks_of_others_are_taken_over_and_a_name_is_still_used_once() -> None:
+    checks = Checks("x")
+    checks.equal("a.b", 1, 1, "S")
+    checks.extend([Check("a.c", Outcome.FAILED, 1, 2, "S")])
+    assert [check.name for check in checks.all] == ["a.b", "a.c"]
+    assert not checks.ok
+    with pytest.raises(BugError, match=r"x: a check is made twice, one of a\.d, a\.b"):
+        checks.extend([Check("a.d", Outcome.PASSED, 1, 1, "S"), Check("a.b", Outcome.PASSED, 1, 1, "S")])
+    with pytest.raises(BugError, match="made twice"):
+        Checks("x", [Check("a.d", Outcome.PASSED, 1, 1, "S"), Check("a.d", Outcome.PASSED, 1, 1, "S")])
 
 
 def test_time_has_its_zone() -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from donjon.errors import PlatformError, UsageError, VerifyError
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError
 from donjon.identity import Identity, self_signed
-from donjon.tls import FEED, TlsError, client_context, context, server_context
+from donjon.tls import FEED, TlsError, TlsPipe, Unproven, client_context, context, server_context
+from tests.keep.stewards import Steward
 from tests.tls.ends import Ends, call, drain, serve, shake
 
 OPENSSL = shutil.which("openssl")
@@ -224,6 +225,83 @@ def test_roots_given_replace_the_systems(ends: Ends, tmp_path: Path, monkeypatch
             serve(ends.server),
             call(client_context(None, str(other))),
         )
+
+
+@pytest.fixture(scope="module")
+def steward() -> Steward:
+    return Steward()
+
+
+def test_certificates_given_replace_the_systems_roots(
+    ends: Ends, steward: Steward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ends.roots)
+    keep = steward.keep(names=("localhost",))
+    shake(serve(server_context(keep)), call(client_context(None, [steward.anchor])))
+    with pytest.raises(Unproven, match="certificate verify failed"):
+        shake(serve(ends.server), call(client_context(None, [steward.anchor])))
+
+
+def demanding(steward: Steward, *anchors: bytes) -> TlsPipe:
+    return serve(server_context(steward.keep(), anchors))
+
+
+def test_a_server_with_anchors_demands_a_certificate_below_one_of_them(ends: Ends, steward: Steward) -> None:
+    other = Steward("Other")
+    for keep in (steward.keep(), other.keep()):
+        server = demanding(steward, steward.anchor, other.anchor)
+        shake(server, call(client_context(keep, [steward.anchor], check_name=False)))
+        assert server.peer_chain[:2] == keep.chain, "the client sends all of its chain"
+    for client in (ends.identity, None, other.keep()):
+        with pytest.raises(Unproven):
+            shake(
+                demanding(steward, steward.anchor),
+                call(client_context(client, [steward.anchor], check_name=False)),
+            )
+
+
+def test_a_certificate_can_be_trusted_by_itself(ends: Ends, steward: Steward) -> None:
+    shake(
+        demanding(steward, ends.identity.certificate),
+        call(client_context(ends.identity, [steward.anchor], check_name=False)),
+    )
+
+
+def test_an_authority_that_another_has_issued_can_be_trusted_without_its_root(steward: Steward) -> None:
+    keep, other = steward.keep(), Steward("Other").keep()
+    shake(demanding(steward, keep.chain[1]), call(client_context(keep, [steward.anchor], check_name=False)))
+    with pytest.raises(Unproven, match="unable to get"):
+        shake(demanding(steward, other.chain[1]), call(client_context(keep, [steward.anchor], check_name=False)))
+
+
+def test_names_are_checked_unless_somebody_else_does(steward: Steward) -> None:
+    keep = steward.keep(names=("shop.example.com",))
+    with pytest.raises(Unproven, match="hostname mismatch"):
+        shake(serve(server_context(keep)), call(client_context(None, [steward.anchor])))
+    unnamed = client_context(None, [steward.anchor], check_name=False)
+    assert unnamed.verify_mode is ssl.CERT_REQUIRED
+    shake(serve(server_context(keep)), call(unnamed))
+
+
+def test_another_identity_is_shown_from_the_next_handshake_on(steward: Steward) -> None:
+    first, second = steward.keep(), steward.keep()
+    made = server_context(first)
+    before = call(client_context(None, [steward.anchor], check_name=False))
+    server = serve(made)
+    shake(server, before)
+    context.show(made, second)
+    after = call(client_context(None, [steward.anchor], check_name=False))
+    shake(serve(made), after)
+    assert (before.peer_chain[:2], after.peer_chain[:2]) == (first.chain, second.chain)
+    before.feed(server.seal(b"still open"))
+    assert drain(before)[0] == b"still open"
+
+
+def test_an_anchor_that_openssl_cannot_read_is_named(ends: Ends) -> None:
+    with pytest.raises(ParseError, match=r"^certificate 2 to be trusted: expected one that OpenSSL can read$"):
+        server_context(ends.identity, [ends.identity.certificate, b"0\x03\x02\x01\x01"])
+    with pytest.raises(ParseError, match=r"^certificate 1 to be trusted"):
+        client_context(None, [b""])
 
 
 def test_roots_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from donjon.errors import BugError, UsageError, VerifyError
 from donjon.identity import Identity, self_signed
-from donjon.tls import FEED, RECORD, STARVED, TlsError, TlsPipe, Truncated
+from donjon.tls import FEED, RECORD, STARVED, TlsError, TlsPipe, Truncated, Unproven, client_context, server_context
 from donjon.tls.pipe import PATHS, PREFETCH, Event, State
 from tests.tls.ends import Ends, call, drain, pieces, serve, shake
 
@@ -599,3 +599,68 @@ def test_noise_after_the_handshake_is_waited_for_or_refused(ends: Ends, chunks: 
     with pytest.raises(TlsError):  # for an end it takes a close_notify
         drain(server)
     assert server.closed
+
+
+# Who the peer is
+
+
+def test_each_end_has_the_chain_that_it_has_verified(ends: Ends) -> None:
+    server, client = serve(server_context(ends.identity, ends.identity.chain)), call(ends.client)
+    assert server.peer_chain == client.peer_chain == ()
+    shake(server, client)
+    assert server.peer_chain == client.peer_chain == ends.identity.chain
+    assert ends.joined()[0].peer_chain == (), "nobody asked for one"
+
+
+@STEPS
+@pytest.mark.parametrize("by_server", [True, False])
+def test_a_peer_that_is_refused_hears_it_in_an_alert(ends: Ends, step: int | None, by_server: bool) -> None:
+    server, client = ends.joined()
+    ours, theirs = (server, client) if by_server else (client, server)
+    ours.feed(theirs.seal(b"what it sent at once" * 100))
+    ours.refuse("it is not what it must be", "a hint")
+    with pytest.raises(Unproven, match="it is not what it must be") as caught:
+        ours.read_into(room())
+    assert caught.value.hint == "a hint"
+    assert ours.state is State.FAILED
+    with suppress(TlsError):
+        for piece in pieces(ours.take(), step):
+            theirs.feed(piece)
+            theirs.prefetch()
+    with pytest.raises(TlsError, match=r"^peer refused: unexpected message \(so a Keep ends what it does not accept\)"):
+        theirs.read_into(room())
+
+
+def test_a_refusal_is_encrypted(ends: Ends) -> None:
+    server, _ = ends.joined()
+    server.refuse("no")
+    alert = server.take()
+    assert (alert[0], len(alert)) == (23, 5 + 2 + 1 + 16), "to an observer a record as any other"
+
+
+def test_what_has_failed_before_or_has_not_begun_is_not_refused_once_more(ends: Ends) -> None:
+    server, client = ends.fresh()
+    server.refuse("too early")
+    assert (server.state, server.take()) == (State.HANDSHAKE, b"")
+    shake(server, client)
+    server.refuse("first")
+    server.take()
+    server.refuse("second")
+    assert server.take() == b""
+    with pytest.raises(Unproven, match="first"):
+        server.handshake()
+
+
+def test_a_server_tells_a_peer_without_certificate_from_one_that_speaks_no_tls(ends: Ends) -> None:
+    server, client = serve(server_context(ends.identity, ends.identity.chain)), call(client_context(None, ends.roots))
+    with pytest.raises(Unproven, match=r"^peer showed no certificate$"):
+        shake(server, client)
+    assert client.handshake(), "a client of TLS 1.3 is done first"
+    client.feed(server.take())
+    with pytest.raises(TlsError, match=r"^peer refused: it demands a certificate"):
+        client.read_into(room())
+    server = serve(server_context(ends.identity, ends.identity.chain))
+    server.feed(b"GET / HTTP/1.0")
+    with pytest.raises(TlsError) as caught:
+        server.handshake()
+    assert not isinstance(caught.value, Unproven)

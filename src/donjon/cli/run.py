@@ -24,7 +24,14 @@ def run(options: Options) -> int:
     occupy_standard_streams()
     _default_signals()
     log = logger(options.log_filter, options.log_target)
-    launch = Launch(options.module, options.wasmcfgfile, options.args)
+    launch = Launch(
+        options.module,
+        options.wasmcfgfile,
+        options.args,
+        attest=options.attest,
+        sim=options.sim,
+        tsm=options.tsm,
+    )
     if launch.config.limits.cpu is not None:
         return _run_beside(launch, log, options.log_filter)
     module = prepare(launch, Cache.of_user(log))

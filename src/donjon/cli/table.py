@@ -126,6 +126,14 @@ GLOBAL = (
 )  # fmt: skip
 """Options of every command; they may stand before its name too."""
 
+_LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
+_HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
+_BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
+_STATE = Option(
+    "--state", "WORDS", "of the hardware, words with commas, as sim states lists them; without it, the best"
+)
+_MADE_AT = Option("--at", "TIME", "when it is made, such as 2026-06-01T12:00:00Z; without it, now")
+
 RUN = Command(
     "run",
     "Run a WebAssembly program in a Keep",
@@ -141,6 +149,18 @@ RUN = Command(
             "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
             words="donjon.platform:BACKENDS",
         ),
+        Option(
+            "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
+            "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
+        ),
+        Option(
+            "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
+            files=True,
+        ),
+        Option(
+            "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence",
+            default="/sys/kernel/config/tsm/report", files=True,
+        ),
     ),
     rest="arguments for the program, after those in Enarx.toml",
     details=(
@@ -153,8 +173,8 @@ RUN = Command(
         ("0 to 255", "the program ended with this code; 0 is success"),
         ("1", "the module or Enarx.toml is malformed"),
         ("2", "the command line is wrong, or a file is missing"),
-        ("3", "this machine cannot do it: a port is taken, a permission is missing"),
-        ("4", "a peer is not what it claims to be"),
+        ("3", "this machine cannot do it: a port is taken, no evidence is to be had, the Steward does not answer"),
+        ("4", "a peer is not what it claims to be, or the Steward refuses"),
         ("70", "a mistake in donjon"),
         ("130, 143", "ended by Ctrl-C (SIGINT) or SIGTERM"),
         ("134", "the program broke a rule of WebAssembly or of its limits, and was stopped"),
@@ -165,6 +185,19 @@ RUN = Command(
         ("donjon run echo.wasm --wasmcfgfile Enarx.toml", "a service, with the sockets that Enarx.toml names"),
     ),
 )  # fmt: skip
+
+_DEMANDS = (
+    Option("--steward-root", "FILES", "roots of Stewards to believe, PEM", files=True),
+    Option("--roots", "FILE", "roots of hardware to believe beside the vendors' own, for evidence itself", files=True),
+    Option("--tee", "NAMES", "the TEE: snp, tdx, sgx, cca or kvm"),
+    Option("--product", "NAMES", "the processor or platform, as its vendor names it"),
+    Option("--measurement", "DIGESTS", "the launch digest, hex"),
+    Option("--workload", "DIGESTS", "the workload's digest, 64 hex digits"),
+    Option("--name", "NAMES", "a name or address that the Steward gave to the workload"),
+    Option("--max-age", "TIME", "how long ago the Steward may have judged, such as 24h"),
+    Option("--accept-unattested", "", "KVM, and hardware of --roots that is simulated, may pass: it proves nothing"),
+)  # fmt: skip
+"""What is demanded of a Keep."""
 
 _LIST = (
     RUN,
@@ -216,6 +249,92 @@ _LIST = (
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
+        ),
+    ),
+    Command(
+        "verify",
+        "Check from outside what a Keep is",
+        handler="donjon.cli.verify:verify",
+        group="Attest",
+        arguments=(
+            Argument(
+                "WHAT", "HOST:PORT of a Keep, - for standard input, or files: a chain of certificates, evidence, a "
+                "request, and collateral that helps to judge it", files=True, several=True,
+            ),
+        ),
+        options=(
+            *_DEMANDS,
+            Option("--policy", "FILE", "demands in a file; what stands there is no option as well", files=True),
+            Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
+            Option("--timeout", "SECONDS", "for connecting, and again for the handshake", default="10"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="With --steward-root the certificate must come from that Steward, whose judgement in it is believed. "
+        "Without, it must carry the evidence itself, which is verified here by the vendor's roots. Several values of "
+        "one demand, with commas between them, are alternatives; all demands must hold.\n\n"
+        "Nothing is sent to the Keep but a TLS handshake, and nothing is fetched from anybody else.",
+        exits=(
+            ("0", "everything that was demanded holds"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "nobody is there, or it speaks no TLS 1.3"),
+            ("4", "something does not hold: each check that failed is shown"),
+        ),
+        examples=(
+            ("donjon verify shop.example.com:8443 --steward-root root.pem", "who judged, and what"),
+            ("donjon verify [::1]:8443 --policy verify.toml", "with the demands of a file"),
+            ("donjon verify chain.pem --steward-root root.pem --json", "certificates in a file, for programs"),
+        ),
+    ),
+    Command(
+        "connect",
+        "Open a door on this machine to a proven Keep",
+        handler="donjon.cli.verify:connect",
+        group="Attest",
+        arguments=(Argument("HOST", "HOST:PORT of the Keep"),),
+        options=(
+            Option(
+                "--expect", "WHAT", "a file with demands, or demands, as in tee=snp,workload=HEX",
+                required=True, files=True,
+            ),
+            Option("--listen", "ADDRESS", "HOST:PORT here; port 0 takes any", default="127.0.0.1:0"),
+            Option(
+                "--pin", "WHAT", "what must stay as it was at the start: proof, key, or none beyond what is expected",
+                default="proof", words=("proof", "key", "none"),
+            ),
+        ),
+        details="Each connection gets one of its own to the Keep, over TLS 1.3, which is judged before the first byte "
+        "of either side passes. With --pin proof, the TEE, the measurement, the workload and the Steward stay those of "
+        "the first proof, while a Keep may renew its key; with --pin key, the key stays too.",
+        exits=(
+            ("0", "ended by SIGTERM or Ctrl-C"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or a file is missing"),
+            ("3", "the port is taken, or the Keep is not there at the start"),
+            ("4", "the Keep is not what was expected at the start"),
+        ),
+        examples=(
+            ("donjon connect shop.example.com:8443 --expect verify.toml --listen 127.0.0.1:8080", "a policy's demands"),
+            ("donjon connect [::1]:8443 --expect steward_root=root.pem,tee=snp", "a few demands, on any port"),
+        ),
+    ),
+    Command(
+        "workload digest",
+        "Print the digest that names a workload",
+        handler="donjon.cli.workload:digest",
+        group="Attest",
+        arguments=(Argument("MODULE", "the program: a .wasm file, or its text form .wat", files=True),),
+        options=(
+            Option("--wasmcfgfile", "FILE", "the Enarx.toml that it runs with", env="WASMCFGFILE", files=True),
+            Option("--json", "", "print one JSON object with all that goes into it", short="-j"),
+        ),
+        rest="arguments for the program, after those in Enarx.toml",
+        details="It covers the module, Enarx.toml, the files that [roots] in it names, and the arguments after --. "
+        "Hardware signs it, a Steward's certificate has it as a name, and a policy lists it in [[workload]]. With "
+        "--json the package's own digest is there too, which is the one that Drawbridge has.",
+        examples=(
+            ("donjon workload digest main.wasm --wasmcfgfile Enarx.toml", "what `donjon run` with the same words has"),
+            ("donjon workload digest --json main.wasm -- Ada 3", "with arguments, for programs"),
         ),
     ),
     Command(
@@ -351,6 +470,81 @@ _LIST = (
         examples=(
             ("donjon steward check-record steward/record.sqlite", "the record of a service"),
             ("donjon steward check-record postgresql:///steward", "one in a database"),
+        ),
+    ),
+    Command(
+        "sim init",
+        "Make a lab: simulated hardware with roots of its own",
+        handler="donjon.cli.sim:init",
+        group="Simulate",
+        arguments=(Argument("DIR", "where its keys are kept; not there yet, or empty", default="lab", files=True),),
+        details="Its evidence has the real formats and proves nothing. A Steward accepts it if it is given the lab's "
+        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated.",
+        examples=(
+            ("donjon sim init", "makes lab"),
+            ("donjon steward serve --roots lab/roots.toml --policy steward.toml", "a Steward that believes it"),
+        ),
+    ),
+    Command(
+        "sim states",
+        "List the states that simulated hardware can be in",
+        handler="donjon.cli.sim:states",
+        group="Simulate",
+        arguments=(Argument("TEE", "which hardware: snp, tdx, sgx or cca", words=("snp", "tdx", "sgx", "cca")),),
+        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        details="Of each group one word holds; the first does when nothing is said. Beside a word stands the check by "
+        "which a Steward's safe defaults refuse such evidence.",
+        examples=(("donjon sim states snp", "of AMD's"),),
+    ),
+    Command(
+        "sim evidence",
+        "Write evidence of simulated hardware into a file",
+        handler="donjon.cli.sim:evidence",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(
+            _LAB,
+            _HARDWARE,
+            _BOUND,
+            _STATE,
+            Option("--key", "FILE", "private key, PEM: writes a certificate request for it, as a Keep would send it",
+                   files=True),
+            Option("--report-data", "HEX", "the 64 bytes to bind: writes the evidence alone"),
+            _MADE_AT,
+        ),
+        details="The evidence brings the collateral that its format has room for: AMD's certificate and revocation "
+        "list, Intel's lists and CRLs, all signed by the lab.",
+        examples=(
+            ("donjon sim evidence --key keep.key request.csr", "a request that a Steward grants"),
+            ("donjon sim evidence --tee tdx --state OutOfDate --key keep.key request.csr", "one that it refuses"),
+            ("donjon steward judge --roots lab/roots.toml request.csr", "why"),
+        ),
+    ),
+    Command(
+        "sim collateral",
+        "Write the collateral of simulated hardware to a file",
+        handler="donjon.cli.sim:collateral",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(_LAB, _HARDWARE, _STATE, _MADE_AT),
+        details="Of snp it is AMD's revocation list, of sgx and tdx Intel's collateral in JSON. Evidence that is "
+        "collected from a mounted lab lacks Intel's, as on real machines: a Steward has to have it from elsewhere.",
+        examples=(("donjon sim collateral --tee tdx collateral.json", "for a Steward, or for steward judge"),),
+    ),
+    Command(
+        "sim mount",
+        "Mount simulated hardware as a kernel shows it",
+        handler="donjon.cli.sim:mount",
+        group="Simulate",
+        arguments=(Argument("MOUNTPOINT", "an empty directory", files=True),),
+        options=(_LAB, _HARDWARE, _BOUND, _STATE),
+        details="Of snp, tdx and cca it is Linux's configfs-tsm, with the kernel's rules; of sgx Gramine's "
+        "/dev/attestation. It stays in the foreground; Ctrl-C unmounts. It needs FUSE, and only this user can look "
+        "into it.",
+        exits=(("0", "unmounted"), ("3", "this machine cannot mount: no FUSE, no permission")),
+        examples=(
+            ("donjon sim mount tsm", "SNP, in the directory tsm"),
+            ("donjon sim mount --tee sgx attestation", "Gramine's files"),
         ),
     ),
     Command(

@@ -21,6 +21,7 @@ from donjon.config.models import (
     Stderr,
     Stdin,
     Stdout,
+    Verify,
 )
 
 TYPE_CHECKING = False
@@ -42,9 +43,11 @@ __all__ = [
     "Stderr",
     "Stdin",
     "Stdout",
+    "Verify",
     "default",
     "load",
     "parse",
+    "read",
 ]
 
 
@@ -69,7 +72,7 @@ def parse(text: str, source: str = "Enarx.toml") -> Config:
 
 
 def load(path: str | os.PathLike[str]) -> Config:
-    """Read an Enarx.toml; a relative `host` of a directory means: beside that file.
+    """Read an Enarx.toml; a relative `host` of a directory, or path of a root, means: beside that file.
 
     Args:
         path: a file, or a pipe that ends, of at most 1,000,000 bytes.
@@ -78,9 +81,14 @@ def load(path: str | os.PathLike[str]) -> Config:
         UsageError: there is no such file, or it is a directory.
         PlatformError: the file cannot be read.
     """
-    from donjon.config._reading import load_file
+    return read(path)[0]
 
-    return load_file(path)
+
+def read(path: str | os.PathLike[str]) -> tuple[Config, bytes]:
+    """`load`, and what the file holds, for who has to know that it is the same: a workload's digest covers it."""
+    from donjon.config._reading import read_file
+
+    return read_file(path)
 
 
 def __getattr__(name: str) -> object:

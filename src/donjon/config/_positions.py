@@ -42,7 +42,7 @@ class Positions:
     `too_deep` is the offset of the first key or bracket that is nested deeper than MAX_LEVELS, or None.
     """
 
-    def __init__(self, text: str, depth: int = 3) -> None:
+    def __init__(self, text: str, depth: int = 5) -> None:
         self.text = text
         self.depth = depth
         self.spots: dict[Path, tuple[int, int]] = {(): (0, 0)}

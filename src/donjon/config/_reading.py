@@ -14,7 +14,20 @@ import tomllib
 
 from donjon.config import _rules as rules
 from donjon.config._rules import MAX_LEVELS, Problem, escape, got, nearest, path_text, quote
-from donjon.config.models import STDIO, Config, Connect, Dir, File, Limits, Listen, Null, Stderr, Stdin, Stdout
+from donjon.config.models import (
+    STDIO,
+    Config,
+    Connect,
+    Dir,
+    File,
+    Limits,
+    Listen,
+    Null,
+    Stderr,
+    Stdin,
+    Stdout,
+    Verify,
+)
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 
 TYPE_CHECKING = False
@@ -26,12 +39,12 @@ MAX_SIZE = 1_000_000  # bytes, as Enarx
 
 KINDS: dict[str, type[File]] = {kind.kind: kind for kind in (Null, Stdin, Stdout, Stderr, Listen, Connect, Dir)}
 
-KEYS = ("args", "env", "files", "limits", "steward")
+KEYS = ("args", "env", "files", "limits", "roots", "steward", "steward_ca")
 
 REQUIRED = {"listen": ("name",), "connect": ("host",), "dir": ("host", "guest")}
 
 
-def load_file(path: str | os.PathLike[str]) -> Config:
+def read_file(path: str | os.PathLike[str]) -> tuple[Config, bytes]:
     source = escape(os.fsdecode(path))
     data = _bytes(path, source)
     _refuse_size(len(data), source)
@@ -44,7 +57,7 @@ def load_file(path: str | os.PathLike[str]) -> Config:
             f"{source}:{place}: expected UTF-8, got the byte {data[error.start]:02x}",
             "save the file with the encoding UTF-8",
         ) from error
-    return parse_text(text, source, os.path.dirname(os.path.abspath(os.fsdecode(path))))
+    return parse_text(text, source, os.path.dirname(os.path.abspath(os.fsdecode(path)))), data
 
 
 def parse_text(text: str, source: str, base: str = "") -> Config:
@@ -58,17 +71,39 @@ def parse_text(text: str, source: str, base: str = "") -> Config:
         "args": (),
         "env": {},
         "steward": None,
+        "steward_ca": None,
         **document,
+        "roots": roots(document.get("roots", {}), base),
         "files": files(document.get("files"), base, problems),
         "limits": limits(document.get("limits"), problems),
     }
     fields = rules.config(given, (), problems)
     for problem in problems:
+        problem.path = _as_written(problem.path, document)
         if problem.path[0] == "env" and problem.path[1:] and problem.path[1] in KEYS and not problem.on_key:
             problem.hint = _about_key(str(problem.path[1]), (), ("env",))  # args = [...] below [env], likely
     if problems:
         raise _refusal(problems, text, source)
     return Config(**fields)
+
+
+def _as_written(path: rules.Path, document: Mapping[str, Any]) -> rules.Path:
+    """Where the text has what a configuration has at `path`: ca = { custom = [...] } is one level deeper there."""
+    if len(path) == 4 and path[0] == "files" and path[2] == "ca" and path[3] != "custom":
+        entry = document["files"][path[1]]["ca"]
+        if rules.is_mapping(entry):
+            return (*path[:3], "custom", path[3])
+    return path
+
+
+def roots(value: object, base: str) -> object:
+    """Have relative paths start at the file's directory; whatever is wrong, the rules tell."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: os.path.join(base, path) if isinstance(path, str) and path and rules.PEM not in path else path
+        for name, path in value.items()
+    }
 
 
 def known(
@@ -87,6 +122,8 @@ def _about_key(key: str, keys: tuple[str, ...], at: rules.Path) -> str:
         return f'"{key}" belongs at the top level: move it above the first line that begins with "["'
     if key in rules.FIELDS["limits"]:
         return f'"{key}" belongs in the section [limits]'
+    if key in rules.FIELDS["verify"] and "verify" in keys:
+        return f'"{key}" belongs in `verify`: verify = {{ {key} = ... }}'
     if key == "type" and at:
         return 'the key is "kind"'
     if key == "host" and "addr" in keys:
@@ -124,7 +161,7 @@ def file(table: object, at: rules.Path, base: str, problems: list[Problem]) -> F
     kind = table.get("kind")
     if kind is None:
         every = dict.fromkeys(["kind", *(key for fields in rules.FIELDS.values() for key in fields)])
-        own = tuple(key for key in every if key not in rules.FIELDS["limits"])
+        own = tuple(key for key in every if key not in rules.FIELDS["limits"] and key not in rules.FIELDS["verify"])
         known(table, own, at, f"in {path_text(at)}", problems)
         hint = f'add kind = "stdin", or another of {", ".join(KINDS)}'
         problems.append(Problem(at, f'{path_text(at)}: missing key "kind"', hint))
@@ -140,7 +177,9 @@ def file(table: object, at: rules.Path, base: str, problems: list[Problem]) -> F
     host = table.get("host")
     if kind == "dir" and isinstance(host, str) and host:
         table = {**table, "host": os.path.join(base, host)}
-    given = rules.apply(fields, table, at, problems)
+    if "verify" in fields and table.get("verify") is not None:
+        table = {**table, "verify": verify(table["verify"], (*at, "verify"), problems)}
+    given = rules.record(kind, table, at, problems)
     return KINDS[kind](**given) if len(problems) == before else None
 
 
@@ -156,6 +195,19 @@ def _kind(value: object) -> object:
                 refused.text, f'write kind = "listen" or kind = "connect", and prot = "{value}"'
             ) from None
         raise
+
+
+def verify(value: object, at: rules.Path, problems: list[Problem]) -> Verify | None:
+    """Make the model of what a peer must prove; None, with problems, when it is not right."""
+    if not isinstance(value, dict):
+        text = f"{path_text(at)}: expected a table, got {got(value)}"
+        hint = 'write { names = ["..."] }, or a section [files.verify] below the entry'
+        problems.append(Problem(at, text, hint))
+        return None
+    before = len(problems)
+    known(value, tuple(rules.FIELDS["verify"]), at, f"in {path_text(at)}", problems)
+    given = rules.record("verify", value, at, problems)
+    return Verify(**given) if len(problems) == before else None
 
 
 def limits(value: object, problems: list[Problem]) -> object:
@@ -226,7 +278,7 @@ def _refuse_depth(text: str, source: str) -> None:
     if offset is not None:
         raise ParseError(
             f"{source}:{line_column(text, offset)}: expected at most {MAX_LEVELS} levels, got more",
-            "no setting is more than three levels deep",
+            "no setting is more than five levels deep",
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from donjon.config.models import File, Limits
+from donjon.config.models import File, Limits, Verify
 from donjon.errors import UsageError
 
 TYPE_CHECKING = False
@@ -29,8 +29,13 @@ MAX_URL = 2048
 MAX_COUNT = 1 << 20  # descriptors, connections
 MAX_SECONDS = 1_000_000_000
 MAX_PROBLEMS = 20  # what one message lists
-MAX_LEVELS = 64  # of nesting; no setting needs more than three
+MAX_LEVELS = 64  # of nesting; no setting needs more than five
+MAX_ROOTS = 64
+MAX_DEMANDS = 1024  # entries of one list in `verify`
+MAX_AGE = 10 * 366 * 86_400  # seconds; no certificate of a Steward is valid for longer
 
+PEM = "-----BEGIN "  # what tells the text of a PEM file from its path
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MIN_MEMORY, MAX_MEMORY = 1 << 16, 1 << 32  # one wasm page; all that a 32-bit memory can have
 
@@ -56,6 +61,15 @@ class Problem:
         self.on_key = on_key
 
 
+class Deep:
+    """A rule for a value that has parts: it knows where the value stands, and tells of every part that is wrong."""
+
+    __slots__ = ("check",)
+
+    def __init__(self, check: Callable[[object, Path, list[Problem]], Any]) -> None:
+        self.check = check
+
+
 def checked(name: str, given: Mapping[str, object]) -> dict[str, Any]:
     """Apply the rules to what the constructor of model `name` was given.
 
@@ -63,10 +77,8 @@ def checked(name: str, given: Mapping[str, object]) -> dict[str, Any]:
         UsageError: with all that is wrong, each as `Listen.port: expected ..., got ...`.
     """
     problems: list[Problem] = []
-    if name == "Config":
-        result = config(given, (name,), problems)
-    else:
-        result = apply(FIELDS[name.lower()], given, (name,), problems)
+    at = (name,)
+    result = config(given, at, problems) if name == "Config" else record(name.lower(), given, at, problems)
     if problems:
         first = problems[:MAX_PROBLEMS]
         hints = dict.fromkeys(problem.hint for problem in first)
@@ -74,12 +86,34 @@ def checked(name: str, given: Mapping[str, object]) -> dict[str, Any]:
     return result
 
 
-def apply(rules: Mapping[str, Rule], given: Mapping[str, object], at: Path, problems: list[Problem]) -> dict[str, Any]:
+def record(kind: str, given: Mapping[str, object], at: Path, problems: list[Problem]) -> dict[str, Any]:
+    """The rules of one table that is not the whole: those of its fields, and what these ask of each other."""
+    result = apply(FIELDS[kind], given, at, problems)
+    asked = [key for key in ("ca", "verify") if given.get(key) is not None]
+    if kind in ("listen", "connect") and asked:
+        if given.get("prot") == "tcp":
+            for key in asked:
+                text = 'expected prot = "tls" beside it, got "tcp", which has no certificates'
+                hint = f'write prot = "tls", or remove `{key}`'
+                problems.append(Problem((*at, key), f"{path_text((*at, key))}: {text}", hint, on_key=True))
+        elif asked == ["verify"]:
+            path = (*at, "verify")
+            text = f"{path_text(path)}: expected `ca` beside it, which says whose certificates are believed"
+            hint = 'add ca = ["..."], names in [roots]: the roots of the Stewards that judge the peer'
+            problems.append(Problem(path, text, hint, on_key=True))
+    return result
+
+
+def apply(rules: Mapping[str, Any], given: Mapping[str, object], at: Path, problems: list[Problem]) -> dict[str, Any]:
     """Give the fields that have a rule and keep it; describe the others in `problems`."""
     result = {}
     for name, rule in rules.items():
         if name in given:
-            result[name] = attempt(rule, given[name], (*at, name), problems)
+            path = (*at, name)
+            if isinstance(rule, Deep):
+                result[name] = rule.check(given[name], path, problems)
+            else:
+                result[name] = attempt(rule, given[name], path, problems)
     return result
 
 
@@ -98,12 +132,36 @@ def config(given: Mapping[str, object], at: Path, problems: list[Problem]) -> di
         "args": array(given["args"], string, "strings", MAX_ITEMS, (*at, "args"), problems),
         "env": variables(given["env"], (*at, "env"), problems),
         "steward": attempt(optional(steward), given["steward"], (*at, "steward"), problems),
+        "steward_ca": attempt(optional(root_name), given["steward_ca"], (*at, "steward_ca"), problems),
+        "roots": roots(given["roots"], (*at, "roots"), problems),
         "files": array(given["files"], file, "files", MAX_FILES, (*at, "files"), problems),
         "limits": attempt(limits, given["limits"], (*at, "limits"), problems),
     }
     if not problems:
         fitting(result["files"], result["limits"], at, problems)
+        trusting(result, at, problems)
     return result
+
+
+def trusting(result: Mapping[str, Any], at: Path, problems: list[Problem]) -> None:
+    """Every root that is trusted somewhere must be in `roots`."""
+    used: list[tuple[Path, str]] = []
+    if result["steward_ca"] is not None:
+        path = (*at, "steward_ca")
+        if result["steward"] is None:
+            text = f"{path_text(path)}: expected `steward` beside it, whose TLS it is for"
+            problems.append(Problem(path, text, 'add steward = "https://...", or remove `steward_ca`', on_key=True))
+        used.append((path, result["steward_ca"]))
+    for number, entry in enumerate(result["files"]):
+        for index, name in enumerate(getattr(entry, "ca", None) or ()):
+            used.append(((*at, "files", number, "ca", index), name))
+    for path, name in used:
+        if name not in result["roots"]:
+            near = nearest(name, result["roots"])
+            hint = (
+                f"did you mean {quote(near)}?" if near else f'add below a line [roots]: {path_text((name,))} = "FILE"'
+            )
+            problems.append(Problem(path, f"{path_text(path)}: expected a name in [roots], got {quote(name)}", hint))
 
 
 def fitting(files: tuple[File, ...], limits: Limits, at: Path, problems: list[Problem]) -> None:
@@ -197,6 +255,24 @@ def variables(value: object, path: Path, problems: list[Problem]) -> dict[str, s
     return result
 
 
+def roots(value: object, path: Path, problems: list[Problem]) -> dict[str, str] | None:
+    if not is_mapping(value):
+        text = f"{path_text(path)}: expected a table of strings, got {got(value)}"
+        hint = 'write it as a section: [roots], and below it lines like company = "company.pem"'
+        problems.append(Problem(path, text, hint))
+        return None
+    if len(value) > MAX_ROOTS:
+        text = f"{path_text(path)}: expected at most {MAX_ROOTS} roots, got {len(value)}"
+        problems.append(Problem(path, text, "put several certificates into one file"))
+        return None
+    result = {}
+    for key, item in value.items():
+        place = (*path, str(key))
+        if attempt(root_name, key, place, problems, on_key=True) is not None:
+            result[key] = attempt(root, item, place, problems)
+    return result
+
+
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, object]]:
     return hasattr(value, "keys") and hasattr(value, "items")
 
@@ -213,6 +289,33 @@ def file(value: object) -> object:
 def limits(value: object) -> object:
     if not isinstance(value, Limits):
         raise RuleError(f"expected Limits, got {got(value)}", "make it with donjon.config.Limits")
+    return value
+
+
+def authorities(value: object, path: Path, problems: list[Problem]) -> tuple[str, ...] | None:
+    """`ca`: names in `roots`, or the same as Enarx meant to write it: { custom = ["name"] }."""
+    if value is None:
+        return None
+    if is_mapping(value):
+        if list(value) != ["custom"]:
+            text = f"{path_text(path)}: expected an array of names, or a table with the key custom alone, got a table"
+            problems.append(Problem(path, text, 'write ca = ["name"], with names in [roots]'))
+            return None
+        value, path = value["custom"], (*path, "custom")
+    names = array(value, root_name, "names in [roots]", MAX_ROOTS, path, problems)
+    if names == ():
+        text = f"{path_text(path)}: expected at least one name in [roots], got none"
+        problems.append(Problem(path, text, "leave `ca` out to use none of them"))
+    return names
+
+
+def listed(rule: Rule, plural: str) -> Deep:
+    return Deep(lambda value, path, problems: array(value, rule, plural, MAX_DEMANDS, path, problems))
+
+
+def verify(value: object) -> object:
+    if not isinstance(value, Verify):
+        raise RuleError(f"expected Verify, got {got(value)}", "make it with donjon.config.Verify")
     return value
 
 
@@ -405,9 +508,92 @@ def seconds(value: object) -> float:
     )
 
 
+def duration(value: object) -> int:
+    """Seconds, or a text like "90m", "24h", "7d"."""
+    found = value
+    if isinstance(value, str) and value[-1:] in SECONDS and _is_count(value[:-1]):
+        found = int(value[:-1]) * SECONDS[value[-1]]
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= MAX_AGE:
+        return found
+    raise RuleError(
+        f'expected a time of at least a second, like "90m", "24h" or "7d", got {got(value)}',
+        "leave it out to accept a judgement for as long as the certificate is valid",
+    )
+
+
+def yes_or_no(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = value.lower() if isinstance(value, str) else ""
+    raise RuleError(
+        f"expected true or false, got {got(value)}",
+        f"write it without quotes: {text}" if text in ("true", "false") else "write true or false",
+    )
+
+
+def hexadecimal(lengths: tuple[int, ...], hint: str) -> Rule:
+    """A digest of one of these numbers of digits; letters become small."""
+    wanted = str(lengths[0]) if len(lengths) == 1 else f"{', '.join(map(str, lengths[:-1]))} or {lengths[-1]}"
+
+    def rule(value: object) -> str:
+        text = value.lower() if isinstance(value, str) else ""
+        if len(text) in lengths and set(text) <= set("0123456789abcdef"):
+            return text
+        raise RuleError(f"expected {wanted} hexadecimal digits, got {got(value)}", hint)
+
+    return rule
+
+
+_digest = hexadecimal((64,), "`donjon workload digest` prints the digest of a workload")
+
+
+def workload(value: object) -> str:
+    text = str(_digest(value))
+    if not text.strip("0"):
+        hint = "all zeros is what evidence holds that names no workload"
+        raise RuleError("expected the digest of a workload, got zeros alone", hint)
+    return text
+
+
+def peer_name(value: object) -> str:
+    """A host name or an address, as certificates have it."""
+    text = endpoint(value)
+    if ":" in text or text.rpartition(".")[2].isdigit():
+        from ipaddress import ip_address as read
+
+        return str(read(text))
+    return text.removesuffix(".").lower()
+
+
+def tee(value: object) -> str:
+    from donjon.tee import ALL  # loads what every verdict needs: only who demands a TEE pays for it
+
+    if isinstance(value, str) and value in ALL:
+        return value
+    near = nearest(value, ALL) if isinstance(value, str) else None
+    hint = f"did you mean {quote(near)}?" if near else "leave `tee` out to accept each of them"
+    raise RuleError(f"expected {one_of(ALL)}, got {got(value)}", hint)
+
+
+def root_name(value: object) -> str:
+    text = string(value, 255)
+    if not text:
+        raise RuleError(
+            'expected a name that is not empty, got ""', 'choose any: [roots], and below it company = "company.pem"'
+        )
+    return text
+
+
+def root(value: object) -> str:
+    """The path of a PEM file, or its text."""
+    if isinstance(value, str) and PEM in value:
+        return string(value)
+    return str(host_path(value))
+
+
 _PROT = word("tls", "tcp")
 
-FIELDS: dict[str, dict[str, Rule]] = {
+FIELDS: dict[str, dict[str, Any]] = {
     "null": {"name": name},
     "stdin": {"name": name},
     "stdout": {"name": name},
@@ -417,12 +603,16 @@ FIELDS: dict[str, dict[str, Rule]] = {
         "name": name,
         "addr": endpoint,
         "port": number(0, 65535, "port 0 takes any free one; leave it out for 443 (tls) or 80 (tcp)"),
+        "ca": Deep(authorities),
+        "verify": optional(verify),
     },
     "connect": {
         "prot": _PROT,
         "name": name,
         "host": endpoint,
         "port": number(1, 65535, "write the port that the peer listens on; leave it out for 443 (tls) or 80 (tcp)"),
+        "ca": Deep(authorities),
+        "verify": optional(verify),
     },
     "dir": {"name": name, "host": host_path, "guest": guest_path, "mode": word("ro", "rw")},
     "limits": {
@@ -431,7 +621,18 @@ FIELDS: dict[str, dict[str, Rule]] = {
         "connections": number(0, MAX_COUNT, "leave it out for 4096"),
         "cpu": optional(seconds),
     },
+    "verify": {
+        "workload": listed(workload, "workload digests"),
+        "names": listed(peer_name, "names"),
+        "tee": listed(tee, "TEEs"),
+        "measurement": listed(
+            hexadecimal((64, 96, 128), "`donjon verify` prints the measurement of a Keep"), "measurements"
+        ),
+        "max_age": optional(duration),
+        "accept_unattested": yes_or_no,
+    },
 }
+SECTIONS = ("limits", "verify")  # those of FIELDS that are no kinds of file
 
 
 # Words for messages

@@ -14,8 +14,8 @@ TEMPLATE = """\
 # args = ["--greeting", "hello"]
 
 ## The service that certifies the Keep, by its https URL. Without it the Keep signs its certificate itself.
-## This version cannot use a Steward yet, and does not start a Keep that asks for one.
 # steward = "https://steward.example.com"
+# steward_ca = "company"  ## a name in [roots]: whom to trust for TLS with it, instead of this system's roots
 
 ## Environment variables. The program sees these, FD_COUNT and FD_NAMES (see below), and nothing of the host's.
 # [env]
@@ -27,6 +27,11 @@ TEMPLATE = """\
 # descriptors = 4096      ## open at one time, files below included
 # connections = 4096      ## sockets open at one time
 # cpu = 60                ## seconds of processor time
+
+## Certificates to trust, under names of your choice: PEM files, looked for beside this file.
+# [roots]
+# company = "company.pem"
+# keeps = "steward-root.pem"
 
 ## Files: what the program finds open. The first [[files]] is its descriptor 0, the next one 1, and so on.
 ## FD_COUNT tells the program how many there are, FD_NAMES their names with ":" between them.
@@ -59,6 +64,7 @@ kind = "stderr"
 # prot = "tls"            ## what you get without this line
 # addr = "::"             ## every address of this machine, IPv4 too; also the default
 # port = 12345            ## 0 takes any free port; the default is 443 for tls, 80 for tcp
+# ca = ["keeps"]          ## clients must show a certificate that leads to one of these, names in [roots]
 
 ## A connection to a peer, made before the program starts. With "tls" the peer has to prove who it is.
 # [[files]]
@@ -67,4 +73,16 @@ kind = "stderr"
 # prot = "tls"
 # host = "localhost"
 # port = 23456
+# ca = ["keeps"]          ## trust these, names in [roots], instead of this system's roots
+
+## What a peer must prove, beside a certificate that leads to its `ca`; the same for listen and connect.
+## Each line is one more demand, and one entry of its list must fit. A line that says who the peer is (workload,
+## names, measurement) also replaces the check that its certificate has the name in `host`.
+# [files.verify]
+# workload = ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+# names = ["shop.example.com"]
+# tee = ["snp", "tdx"]
+# measurement = ["01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b"]
+# max_age = "24h"         ## since a Steward judged it
+# accept_unattested = true ## for development: simulated hardware, or none at all
 """

@@ -122,6 +122,62 @@ class Stderr(_Value):
         self._fill(name=name)
 
 
+class Verify(_Value):
+    """What a TLS peer must prove beside a certificate below the roots in `ca`: a Steward's judgement is in it.
+
+    Of each list that is not empty one entry must fit; all that is demanded must hold.
+
+    Args:
+        workload: digests of the workloads that the peer may be, 64 hexadecimal digits each.
+        names: DNS names or addresses, of which its certificate must have one.
+        tee: what it may run in, such as "snp".
+        measurement: what its TEE may have measured, 64, 96 or 128 hexadecimal digits each.
+        max_age: how long ago it may have been judged, in seconds or like "24h"; None for as long as its certificate is
+            valid.
+        accept_unattested: whether simulated hardware will do, or evidence that proves nothing.
+    """
+
+    __slots__ = ("accept_unattested", "max_age", "measurement", "names", "tee", "workload")
+    _default: ClassVar[dict[str, object]] = {
+        "workload": (),
+        "names": (),
+        "tee": (),
+        "measurement": (),
+        "max_age": None,
+        "accept_unattested": False,
+    }
+    workload: tuple[str, ...]
+    names: tuple[str, ...]
+    tee: tuple[str, ...]
+    measurement: tuple[str, ...]
+    max_age: int | None
+    accept_unattested: bool
+
+    def __init__(
+        self,
+        *,
+        workload: Sequence[str] = (),
+        names: Sequence[str] = (),
+        tee: Sequence[str] = (),
+        measurement: Sequence[str] = (),
+        max_age: int | str | None = None,
+        accept_unattested: bool = False,
+    ) -> None:
+        self._fill(
+            workload=workload,
+            names=names,
+            tee=tee,
+            measurement=measurement,
+            max_age=max_age,
+            accept_unattested=accept_unattested,
+        )
+
+    @property
+    def identifies(self) -> bool:
+        """Does it say who the peer must be, so that the host name need not?"""
+        return bool(self.workload or self.names or self.measurement)
+
+
 class Listen(_Value):
     """A socket that waits for connections; the guest accepts them from this descriptor.
 
@@ -130,17 +186,30 @@ class Listen(_Value):
         prot: "tls", or "tcp" for plain bytes.
         addr: the local address or host name; "::" is every address, IPv4 too.
         port: 0 to 65535, 0 for any free one; without one, 443 for tls and 80 for tcp.
+        ca: names in `roots`: a client must show a certificate that leads to one of them. None asks for no certificate.
+        verify: what the client must prove beside that.
     """
 
-    __slots__ = ("addr", "name", "port", "prot")
+    __slots__ = ("addr", "ca", "name", "port", "prot", "verify")
     kind: Literal["listen"] = "listen"
     prot: Protocol
     name: str
     addr: str
     port: int
+    ca: tuple[str, ...] | None
+    verify: Verify | None
 
-    def __init__(self, *, name: str, prot: Protocol = "tls", addr: str = "::", port: int | None = None) -> None:
-        self._fill(prot=prot, name=name, addr=addr, port=_port(prot) if port is None else port)
+    def __init__(
+        self,
+        *,
+        name: str,
+        prot: Protocol = "tls",
+        addr: str = "::",
+        port: int | None = None,
+        ca: Sequence[str] | None = None,
+        verify: Verify | None = None,
+    ) -> None:
+        self._fill(prot=prot, name=name, addr=addr, port=_port(prot) if port is None else port, ca=ca, verify=verify)
 
 
 class Connect(_Value):
@@ -151,21 +220,37 @@ class Connect(_Value):
         prot: "tls", or "tcp" for plain bytes.
         name: what FD_NAMES calls it; without one, the host, or "connect" where the host contains ":".
         port: 1 to 65535; without one, 443 for tls and 80 for tcp.
+        ca: names in `roots`: the peer's certificate must lead to one of them. None trusts the system's roots.
+        verify: what the peer must prove beside that. If it says who the peer must be, its certificate need not carry
+            `host`.
     """
 
-    __slots__ = ("host", "name", "port", "prot")
+    __slots__ = ("ca", "host", "name", "port", "prot", "verify")
     kind: Literal["connect"] = "connect"
     prot: Protocol
     name: str
     host: str
     port: int
+    ca: tuple[str, ...] | None
+    verify: Verify | None
 
-    def __init__(self, *, host: str, prot: Protocol = "tls", name: str | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        prot: Protocol = "tls",
+        name: str | None = None,
+        port: int | None = None,
+        ca: Sequence[str] | None = None,
+        verify: Verify | None = None,
+    ) -> None:
         self._fill(
             prot=prot,
             name=_name(host, "connect") if name is None else name,
             host=host,
             port=_port(prot) if port is None else port,
+            ca=ca,
+            verify=verify,
         )
 
 
@@ -242,21 +327,28 @@ class Config(_Value):
         args: the guest's arguments after argv[0], which is always "main.wasm".
         env: the guest's variables beside FD_COUNT and FD_NAMES, which the Keep sets; nothing is inherited.
         steward: the https URL of the service that certifies the Keep; None for a self-signed certificate.
+        steward_ca: a name in `roots`, to be trusted for TLS with the Steward instead of the system's roots.
+        roots: certificates to trust: a name of one's own -> the path of a PEM file, or its text. A Keep reads the files
+            when it starts (`donjon.config.roots`).
         files: what the guest finds open; the index is the descriptor's number.
         limits: what the Keep may use.
     """
 
-    __slots__ = ("args", "env", "files", "limits", "steward")
+    __slots__ = ("args", "env", "files", "limits", "roots", "steward", "steward_ca")
     _default: ClassVar[dict[str, object]] = {
         "args": (),
         "env": {},
         "steward": None,
+        "steward_ca": None,
+        "roots": {},
         "files": STDIO,
         "limits": _NO_LIMITS,
     }
     args: tuple[str, ...]
     env: dict[str, str]
     steward: str | None
+    steward_ca: str | None
+    roots: dict[str, str]
     files: tuple[File, ...]
     limits: Limits
 
@@ -266,8 +358,19 @@ class Config(_Value):
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         steward: str | None = None,
+        steward_ca: str | None = None,
+        roots: Mapping[str, str] | None = None,
         files: Sequence[File] = STDIO,
         limits: Limits = _NO_LIMITS,
     ) -> None:
-        self._fill(args=args, env={} if env is None else env, steward=steward, files=files, limits=limits)
-        object.__setattr__(self, "env", dict(self.env))  # a dictionary of its own, not the shared default
+        self._fill(
+            args=args,
+            env={} if env is None else env,
+            steward=steward,
+            steward_ca=steward_ca,
+            roots={} if roots is None else roots,
+            files=files,
+            limits=limits,
+        )
+        object.__setattr__(self, "env", dict(self.env))  # dictionaries of its own, not the shared defaults
+        object.__setattr__(self, "roots", dict(self.roots))

@@ -1,32 +1,55 @@
 """Makes an identity in a process of its own, which then ends.
 
 The library that makes keys and certificates takes 50 ms to load and 12 MB as long as the process lives, as much as all
-else in a Keep. So a fork loads it, makes what is asked for, and hands it back through a pipe; it can begin before the
-result is needed. The key is never anywhere but in the memory of these two processes, which trust each other.
+else in a Keep; asking a Steward takes more of both. So a fork loads it, makes what is asked for, and hands it back
+through a pipe; it can begin before the result is needed. The key is never anywhere but in the memory of these two
+processes, which trust each other.
+
+The fork holds nothing of the Keep's but that pipe: a connection that the Keep closes meanwhile is closed, and whoever
+reads the guest's output does not wait for it. It has a time after which the kernel ends it, whatever it hangs in.
+
+    records     length of the rest, 4 bytes || parts, each with its length before it, 4 bytes
+                say, TEXT                       while it works
+                identity, EXPIRES, KEY, CERTIFICATE...
+                error, FAMILY, TEXT, HINT
 """
 
 from __future__ import annotations
 
 import os
 
-from donjon.errors import BugError, DonjonError, PlatformError, UsageError, words_of
+from donjon import errors
+from donjon.errors import BugError, DonjonError, PlatformError, words_of
 from donjon.identity.chain import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
+
+    Say = Callable[[str], None]
+    Make = Callable[[Say], Identity]
 
 __all__ = ["Apart"]
+
+SECONDS = 90.0
+"""The longest that making an identity may take: a Steward's 60 s, and evidence."""
+
+
+def _silent(_text: str) -> None:
+    """Say nothing."""
 
 
 class Apart:
     """An identity that is being made.
 
     Args:
-        make: makes it, in the other process.
+        make: makes it, in the other process; what it tells its argument is said here.
+        say: gets that, whenever the result is asked for.
+        seconds: after which the other process is ended.
     """
 
-    def __init__(self, make: Callable[[], Identity]) -> None:
+    def __init__(self, make: Make, say: Say = _silent, seconds: float = SECONDS) -> None:
         reader, writer = os.pipe()
         try:
             self._pid = os.fork()
@@ -35,49 +58,140 @@ class Apart:
             os.close(writer)
             raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
         if self._pid == 0:
-            os.close(reader)
-            _make(make, writer)
+            _make(make, writer, seconds)
         os.close(writer)
         self._reader = reader
+        self._say = say
+        self._seconds = seconds
+        self._held = bytearray()
+        self._made: Identity | DonjonError | None = None
+
+    def fileno(self) -> int:
+        """The descriptor that can be read when `step` has something to do."""
+        return self._reader
 
     def result(self) -> Identity:
         """Wait for it; call this once.
 
         Raises:
-            UsageError: it cannot be made as asked for.
-            PlatformError: the library that makes it cannot be loaded.
-            BugError: the other process failed.
+            DonjonError: of the family that it was in the other process, or a BugError where that one failed.
         """
-        with open(self._reader, "rb") as file:
-            data = file.read()
-        os.waitpid(self._pid, 0)
-        parts = _split(data)
-        if len(parts) < 2:
-            raise BugError("the process that makes the Keep's key ended early")
+        while (made := self.step()) is None:
+            pass
+        return made
+
+    def step(self) -> Identity | None:
+        """Take in what has come; waits only where nothing has.
+
+        Returns:
+            The identity when it is there; after that, or after an error, call this no more.
+        Raises:
+            DonjonError: as `result`.
+        """
+        data = os.read(self._reader, 1 << 16)
+        self._held += data
+        while len(self._held) >= 4 and len(self._held) >= (end := 4 + int.from_bytes(self._held[:4], "big")):
+            self._take(_split(bytes(self._held[4:end])))
+            del self._held[:end]
+        if data:
+            return None
+        number = self._bury()
+        if self._made is None and number == _SIGALRM:
+            self._made = PlatformError(f"the Keep's identity was not made within {self._seconds:g} s")
+        if self._made is None:
+            self._made = BugError("the process that makes the Keep's key ended early")
+        if isinstance(self._made, DonjonError):
+            raise self._made
+        return self._made
+
+    def cancel(self) -> None:
+        """End the other process; there is no result then."""
+        if self._reader >= 0:
+            try:
+                os.kill(self._pid, _SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._bury()
+
+    def _bury(self) -> int:
+        """Give everything back; the signal that ended the process, or 0."""
+        os.close(self._reader)
+        self._reader = -1
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            return 0  # who started us has the kernel bury our children
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def _take(self, parts: list[bytes]) -> None:
         kind, *rest = parts
-        if kind == b"identity":
-            return Identity(rest[0], tuple(rest[1:]))
-        family = {b"UsageError": UsageError, b"PlatformError": PlatformError}.get(kind, BugError)
-        raise family(rest[0].decode(), rest[1].decode() or None)
+        if kind == b"say":
+            self._say(rest[0].decode())
+        elif kind == b"identity":
+            self._made = Identity(rest[1], tuple(rest[2:]), float(rest[0]) if rest[0] else None)
+        else:
+            family = getattr(errors, rest[0].decode(), BugError)
+            self._made = family(rest[1].decode(), rest[2].decode() or None)
 
 
-def _make(make: Callable[[], Identity], writer: int) -> None:
+_SIGKILL, _SIGALRM = 9, 14  # the same on Linux and macOS; `signal` takes 3 ms
+
+
+def _make(make: Make, writer: int, seconds: float) -> NoReturn:
     """In the other process: make, send, end."""
     try:
-        made = make()
-        parts = [b"identity", made._key, *made.chain]
+        _let_go(writer, seconds)
+
+        def say(text: str) -> None:
+            os.write(writer, _record(b"say", text.encode("utf-8", "replace")))
+
+        made = make(say)
+        expires = b"" if made.expires is None else repr(made.expires).encode()
+        record = _record(b"identity", expires, made._key, *made.chain)
     except DonjonError as error:
-        parts = [type(error).__name__.encode(), error.message.encode(), (error.hint or "").encode()]
+        record = _failure(error)
     except ImportError as error:
-        hint = b"reinstall the Python package cryptography"
-        parts = [b"PlatformError", f"cannot load what makes the Keep's key: {error}".encode(), hint]
+        hint = "reinstall the Python package cryptography"
+        record = _failure(PlatformError(f"cannot load what makes the Keep's key: {error}", hint))
     except BaseException as error:  # this process must not go on as if it were the Keep
-        parts = [b"BugError", f"internal error: {type(error).__name__}: {error}".encode(), b""]
+        record = _failure(BugError(f"internal error: {type(error).__name__}: {error}"))
     try:
         with open(writer, "wb") as file:
-            file.writelines(len(part).to_bytes(4, "big") + part for part in parts)
+            file.write(record)
     finally:
         os._exit(0)
+
+
+def _failure(error: DonjonError) -> bytes:
+    family = next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    texts = (family, error.message, error.hint or "")
+    return _record(b"error", *(text.encode("utf-8", "replace") for text in texts))
+
+
+def _let_go(writer: int, seconds: float) -> None:
+    """Close what is the Keep's, and set the time."""
+    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
+
+    _signal.signal(_SIGALRM, _signal.SIG_DFL)
+    _signal.setitimer(_signal.ITIMER_REAL, seconds)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")]
+    except OSError:
+        numbers = [*range(os.sysconf("SC_OPEN_MAX"))]
+    for number in numbers:
+        if number > 2 and number != writer:
+            try:
+                os.close(number)
+            except OSError:
+                pass  # the directory's own, or none
+
+
+def _record(*parts: bytes) -> bytes:
+    body = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return len(body).to_bytes(4, "big") + body
 
 
 def _split(data: bytes) -> list[bytes]:

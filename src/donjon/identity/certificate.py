@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from datetime import datetime
     from ipaddress import IPv4Address, IPv6Address
 
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 DAYS = 365
 LEEWAY_MINUTES = 5  # by which a client's clock may be behind; Enarx gives none, and fails on such a client
 
 
-def self_signed(names: Iterable[str] = (), now: datetime | None = None) -> Identity:
-    """Make a fresh P-256 key, and a certificate for it, signed by itself.
+def self_signed(
+    names: Iterable[str] = (),
+    now: datetime | None = None,
+    key: EllipticCurvePrivateKey | None = None,
+    extension: tuple[str, bytes] | None = None,
+) -> Identity:
+    """Make a key and a certificate for it, signed by itself.
 
     The certificate is Enarx's (subject and issuer CN=localhost, a random serial number, 365 days, key usage, basic
     constraints, extended key usage), with two differences: it has subject alternative names, without which no client
@@ -30,6 +37,8 @@ def self_signed(names: Iterable[str] = (), now: datetime | None = None) -> Ident
         names: the host names and IP addresses that clients connect to. "localhost", "127.0.0.1" and "::1" are always
             there. An address that means "all" ("::", "0.0.0.0") names nobody and is left out; so is an IPv6 zone.
         now: the time to count from, with a time zone; by default the clock's.
+        key: the key; by default a fresh one, P-256.
+        extension: object identifier and value of one more extension, not critical: evidence that binds the key.
     Raises:
         UsageError: a name is neither an IP address nor a host name.
     Source: RFC 5280, sections 4.1.2.5 and 4.2.1.
@@ -42,7 +51,7 @@ def self_signed(names: Iterable[str] = (), now: datetime | None = None) -> Ident
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     start = (now or datetime.now(UTC)) - timedelta(minutes=LEEWAY_MINUTES)
     alternatives: list[x509.GeneralName] = [
@@ -59,7 +68,7 @@ def self_signed(names: Iterable[str] = (), now: datetime | None = None) -> Ident
         "encipher_only": False,
         "decipher_only": False,
     }
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -73,11 +82,19 @@ def self_signed(names: Iterable[str] = (), now: datetime | None = None) -> Ident
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .sign(key, hashes.SHA256())
     )
-    der = serialization.Encoding.DER
-    secret = key.private_bytes(der, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Identity(secret, (certificate.public_bytes(der),))
+    if extension is not None:
+        oid, value = extension
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical=False)
+    certificate = builder.sign(key, hashes.SHA384() if key.curve.key_size > 256 else hashes.SHA256())
+    return Identity(private_bytes(key), (certificate.public_bytes(serialization.Encoding.DER),))
+
+
+def private_bytes(key: EllipticCurvePrivateKey) -> bytes:
+    """A private key as `Identity` keeps it: PKCS#8 in DER."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def subject_names(names: Iterable[str]) -> list[str | IPv4Address | IPv6Address]:

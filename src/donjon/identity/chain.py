@@ -16,13 +16,15 @@ class Identity:
     Args:
         key: the private key, PKCS#8 in DER, not encrypted.
         chain: certificates in DER, the Keep's own first; each is signed by the next.
+        expires: when it has to be replaced at the latest, in seconds since 1970; None for one that nobody renews.
     """
 
-    __slots__ = ("_key", "chain")
+    __slots__ = ("_key", "chain", "expires")
 
-    def __init__(self, key: bytes, chain: tuple[bytes, ...]) -> None:
+    def __init__(self, key: bytes, chain: tuple[bytes, ...], expires: float | None = None) -> None:
         self._key = key
         self.chain = chain
+        self.expires = expires
 
     @property
     def certificate(self) -> bytes:

@@ -43,7 +43,9 @@ def _exactly(channel: object, size: int) -> bytes:
     return data
 
 
-def _follow(orders: dict[str, object], channel: int, stdio: tuple[int, int, int], module: object = None) -> None:
+def _follow(
+    orders: dict[str, object], channel: int, stdio: tuple[int, int, int], module: object = None, main: object = None
+) -> None:
     """Be a Keep; ends the process."""
     from donjon.keep.channel import Reporter
 
@@ -51,14 +53,14 @@ def _follow(orders: dict[str, object], channel: int, stdio: tuple[int, int, int]
     code = 1
     try:
         reporter.send("pid", str(os.getpid()))
-        code = _run(orders, reporter, stdio, module)
+        code = _run(orders, reporter, stdio, module, main)
         reporter.send("exit", str(code))
     except BaseException as error:
         reporter.send_error(error)
     os._exit(code)
 
 
-def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int], module: object) -> int:
+def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int], module: object, main: object) -> int:
     from donjon.keep.channel import Reporter, launch_from
     from donjon.keep.nil import prepare, run
     from donjon.log import Logger
@@ -75,6 +77,11 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
     launch = launch_from(orders)
     if not isinstance(module, Module):
         module = prepare(launch, Cache.of_user(log))
+    elif launch.attested():
+        from donjon.workload import File
+
+        assert isinstance(main, File)  # noqa: S101 - the warm parent read it
+        launch.main = main
     return run(
         launch,
         module,
@@ -101,7 +108,8 @@ def _serve(orders: dict[str, object], descriptor: int) -> None:
 
     reporter = Reporter(descriptor)
     try:
-        module = prepare(launch_from(orders), Cache.of_user())
+        launch = launch_from(orders)
+        module = prepare(launch, Cache.of_user(), describe=True)
         warm_up(module)
     except BaseException as error:
         reporter.send_error(error)
@@ -139,16 +147,17 @@ def _serve(orders: dict[str, object], descriptor: int) -> None:
                 _signal.set_wakeup_fd(-1)
                 for inherited in (descriptor, ended, wake, *channels.values()):
                     os.close(inherited)
-                _be_forked(data, own, stdio, module)
+                _be_forked(data, own, stdio, module, launch.main)
             channels[pid] = own
         for received in stdio:
             os.close(received)
 
 
-def _be_forked(data: bytes, channel: int, stdio: list[int], module: object) -> None:
+def _be_forked(data: bytes, channel: int, stdio: list[int], module: object, main: object) -> None:
     import marshal
 
-    _follow(marshal.loads(data), channel, (stdio[0], stdio[1], stdio[2]), module)  # noqa: S302 - from our own owner
+    orders = marshal.loads(data)  # noqa: S302 - from our own owner
+    _follow(orders, channel, (stdio[0], stdio[1], stdio[2]), module, main)
 
 
 def _bury(channels: dict[int, int]) -> None:

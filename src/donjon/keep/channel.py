@@ -48,6 +48,10 @@ def orders_for(launch: Launch | None, module: object, log: str, warm: bool = Fal
             "args": launch.args,
             "env": launch.env,
             "config": pickle.dumps(launch.config) if _special(launch) else b"",
+            "toml": launch.toml,
+            "attest": launch.attest,
+            "sim": launch.sim,
+            "tsm": launch.tsm,
         }
     data = marshal.dumps(orders)
     return len(data).to_bytes(8, "little") + data
@@ -62,14 +66,23 @@ def _special(launch: Launch) -> bool:
 
 def launch_from(orders: dict[str, Any]) -> Launch:
     """The launch that orders describe."""
-    from donjon.keep.launch import Launch
+    from donjon.keep.launch import TSM, Launch
 
     config = None
     if orders.get("config"):
         import pickle
 
         config = pickle.loads(orders["config"])  # noqa: S301 - from the process that started this one
-    return Launch(orders["module"], config, orders.get("args", ()), orders.get("env"))
+    return Launch(
+        orders["module"],
+        config,
+        orders.get("args", ()),
+        orders.get("env"),
+        orders.get("attest", "auto"),
+        orders.get("sim"),
+        orders.get("tsm", TSM),
+        orders.get("toml"),
+    )
 
 
 class Reporter:

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from donjon.config.models import Config, Connect, Dir, File, Limits, Listen
-    from donjon.identity import Apart, Identity
+    from donjon.config.models import Connect, Dir, File, Limits, Listen
+    from donjon.identity import Identity
+    from donjon.keep.credentials import Credentials
+    from donjon.keep.launch import Launch
     from donjon.log import Logger
+    from donjon.tls.streams import Judge
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
 
@@ -33,17 +36,17 @@ class Opener:
     """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened."""
 
     def __init__(
-        self, config: Config, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
+        self, launch: Launch, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
     ) -> None:
+        config = launch.config
+        self._launch = launch
         self._config = config
         self._reactor = reactor
         self._log = log
         self._on_listen = on_listen
         self._budget = Budget(config.limits.connections)
-        self._identity: Identity | None = None
-        self._making = self._begin_identity()
-        self._server: ssl.SSLContext | None = None
-        self._client: ssl.SSLContext | None = None
+        self._credentials = self._begin_identity(launch)
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # by what sets them apart
         _raise_descriptor_limit(config.limits)
 
     def open(self, file: File) -> Descriptor:
@@ -59,6 +62,20 @@ class Opener:
         assert file.kind == "dir"  # noqa: S101 - nil.py opens the other kinds, and a configuration has no more
         return self._dir(file)
 
+    def finish(self) -> None:
+        """Everything is open: what was begun has to be there before the guest runs.
+
+        Raises:
+            DonjonError: the identity that the configuration demands cannot be had.
+        """
+        if self._credentials is not None:
+            self._credentials.identity()
+
+    def close(self) -> None:
+        """End what goes on beside the guest."""
+        if self._credentials is not None:
+            self._credentials.close()
+
     # ---- listen
 
     def _listen(self, file: Listen) -> Descriptor:
@@ -69,7 +86,8 @@ class Opener:
             if file.prot == "tls":
                 from donjon.tls.listener import TlsListener
 
-                descriptor = TlsListener(listener, self._server_context(), self._reactor, self._budget, self._log)
+                context, judge = self._server_context(file), self._judge(file)
+                descriptor = TlsListener(listener, context, self._reactor, self._budget, self._log, judge)
             else:
                 descriptor = TcpListener(listener, self._reactor, self._budget)
         except BaseException:
@@ -81,28 +99,44 @@ class Opener:
             self._on_listen(file.name, host, port)
         return descriptor
 
-    def _server_context(self) -> ssl.SSLContext:
-        if self._server is None:
+    def _server_context(self, file: Listen) -> ssl.SSLContext:
+        key = ("listen", file.ca)
+        if key not in self._contexts:
             from donjon.tls.context import server_context
 
-            self._server = server_context(self._own_identity())
-        return self._server
+            context = server_context(self._own_identity(), self._anchors(file))
+            self._credentials_or_fail().show_in(context)
+            self._contexts[key] = context
+        return self._contexts[key]
 
-    def _begin_identity(self) -> Apart | None:
-        """Have the key and certificate made, if any socket needs them, while the sockets are opened here."""
-        sockets = [file for file in self._config.files if file.kind in ("listen", "connect")]
-        if not any(file.prot == "tls" for file in sockets):
+    def _anchors(self, file: Listen | Connect) -> tuple[bytes, ...]:
+        """The certificates in `ca`, each once."""
+        roots = self._launch.roots()
+        return tuple(dict.fromkeys(one for name in file.ca or () for one in roots[name].certificates))
+
+    def _judge(self, file: Listen | Connect) -> Judge | None:
+        if file.verify is None:
             return None
-        from donjon.identity import Apart, self_signed
+        from donjon.keep.peers import judge_of
+
+        return judge_of(file.verify, self._anchors(file), "client" if file.kind == "listen" else "server")
+
+    def _begin_identity(self, launch: Launch) -> Credentials | None:
+        """Have the key and certificate made, if any socket or Steward needs them, while the sockets are opened here."""
+        sockets = [file for file in self._config.files if file.kind in ("listen", "connect")]
+        if self._config.steward is None and not any(file.prot == "tls" for file in sockets):
+            return None
+        from donjon.keep.credentials import Credentials, maker
 
         names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
-        return Apart(lambda: self_signed(names))
+        return Credentials(maker(launch, names), self._reactor, self._log)
+
+    def _credentials_or_fail(self) -> Credentials:
+        assert self._credentials is not None  # noqa: S101 - a TLS socket asks, so there are some
+        return self._credentials
 
     def _own_identity(self) -> Identity:
-        if self._identity is None:
-            assert self._making is not None  # noqa: S101 - a TLS socket asks, so there is one
-            self._identity = self._making.result()
-        return self._identity
+        return self._credentials_or_fail().identity()
 
     # ---- connect
 
@@ -115,26 +149,35 @@ class Opener:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if file.prot == "tcp":
                 return TcpStream(connection, self._reactor, self._budget)
-            from donjon.tls import streams
-            from donjon.tls.context import client_context
-
-            if self._client is None:
-                self._client = client_context(self._own_identity())
-            return streams.connect(
-                connection, self._client, file.host, peer, self._reactor, self._budget, CONNECT_SECONDS
-            )
+            return self._connect_tls(file, connection, peer)
         except OSError as error:
             connection.close()
             raise PlatformError(f'cannot connect to {peer} for "{file.name}": {words_of(error)}') from error
-        except VerifyError as error:
-            connection.close()
-            raise VerifyError(
-                f'cannot connect to {peer} for "{file.name}": {error.message}',
-                hint=error.hint or "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE",
-            ) from error
         except BaseException:
             connection.close()
             raise
+
+    def _connect_tls(self, file: Connect, connection: socket.socket, peer: str) -> Descriptor:
+        from donjon.tls import streams
+
+        context, judge = self._client_context(file), self._judge(file)  # what fails here is not the peer's fault
+        try:
+            return streams.connect(
+                connection, context, file.host, peer, self._reactor, self._budget, CONNECT_SECONDS, judge
+            )
+        except VerifyError as error:
+            raise VerifyError(
+                f'cannot connect to {peer} for "{file.name}": {error.message}', hint=_hint(error, file)
+            ) from error
+
+    def _client_context(self, file: Connect) -> ssl.SSLContext:
+        check_name = file.verify is None or not file.verify.identifies
+        key = ("connect", file.ca, check_name)
+        if key not in self._contexts:
+            from donjon.tls.context import client_context
+
+            self._contexts[key] = client_context(self._own_identity(), self._anchors(file) or None, check_name)
+        return self._contexts[key]
 
     # ---- directories
 
@@ -148,6 +191,17 @@ class Opener:
                 f'cannot open the directory {file.host} for "{file.name}": {words_of(error)}',
                 hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
             ) from error
+
+
+def _hint(error: VerifyError, file: Connect) -> str:
+    """What helps a user whose peer is not accepted."""
+    from donjon.tls.pipe import TRUST
+
+    if error.hint and not (file.ca and error.hint == TRUST):
+        return error.hint
+    if file.ca:
+        return f"the peer's certificate must lead to a root in {', '.join(file.ca)}, see `ca` and [roots] in Enarx.toml"
+    return "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE"
 
 
 def _bind(file: Listen) -> socket.socket:

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from donjon.keep.files import Opener
     from donjon.keep.launch import Launch
     from donjon.log import Logger
     from donjon.wasm.engine import Module
@@ -28,24 +29,26 @@ if TYPE_CHECKING:
 
 __all__ = ["occupy_standard_streams", "prepare", "run", "warm_up"]
 
+OPENED = ("listen", "connect", "dir")
+"""The kinds of files that `keep/files.py` opens."""
 FAREWELL_SECONDS = 2.0
 """How long a Keep that is done still sends what its guest has written to slow TLS peers."""
 
 
-def prepare(launch: Launch, cache: Cache | None) -> Module:
+def prepare(launch: Launch, cache: Cache | None, describe: bool = False) -> Module:
     """Compile the workload, or find it compiled.
 
+    Args:
+        describe: set `launch.main` although this launch is not attested; others of the same module may be.
     Raises:
-        UsageError: its file cannot be read, or the configuration asks for what this version has not.
+        UsageError: its file cannot be read.
         ParseError: it is not a module.
     """
-    if launch.config.steward is not None:
-        raise UsageError(
-            f"steward = {launch.config.steward!r}: this version has no Steward, and a Keep must not run without the "
-            "certificate that its configuration demands",
-            hint="remove the line `steward` to run with a certificate that the Keep signs itself",
-        )
     data = launch.module if isinstance(launch.module, bytes) else read(launch.module)
+    if launch.attested() or describe:
+        from donjon.workload.tree import MAIN, File
+
+        launch.main = File.named(MAIN, data)  # of the very bytes that run
     return load(data, cache, launch.name)
 
 
@@ -102,8 +105,10 @@ def run(
     config = launch.config
     reactor = Reactor()
     guest = Guest(launch.argv(), launch.environ(), config.limits.descriptors, reactor, log)
+    opener = None
     try:
-        _open(launch, guest, log, on_listen, stdio)
+        opener = _opener(launch, guest, log, on_listen)
+        _open(launch, guest, log, opener, stdio)
         if config.limits.cpu is not None:
             _limit_cpu(config.limits.cpu)  # before linking, as that runs the module's start function
         try:
@@ -115,15 +120,19 @@ def run(
             on_ready()
         return _call(guest, instance, entries)
     finally:
+        if opener is not None:
+            opener.close()
         guest.close()
         reactor.drain(FAREWELL_SECONDS)
 
 
-def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None, stdio: tuple[int, int, int]) -> None:
-    """Open the configuration's files in their order, so that an entry's index is its descriptor."""
+def _open(launch: Launch, guest: Guest, log: Logger, opener: Opener | None, stdio: tuple[int, int, int]) -> None:
+    """Open the configuration's files in their order, so that an entry's index is its descriptor.
+
+    A Keep that has to be certified is, when this returns; without sockets that show it, too.
+    """
     from donjon.wasm.wasi.descriptors.stdio import Null, Stdio
 
-    opened = None
     for file in launch.config.files:
         if file.kind in ("stdin", "stdout", "stderr"):
             index = ("stdin", "stdout", "stderr").index(file.kind)
@@ -134,15 +143,23 @@ def _open(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None,
         elif file.kind == "null":
             guest.add(Null())
         else:
-            if opened is None:
-                from donjon.keep.files import Opener
-
-                opened = Opener(launch.config, guest.reactor, log, on_listen)
-            guest.add(opened.open(file))
+            assert opener is not None  # noqa: S101 - this is what it is for
+            guest.add(opener.open(file))
     kinds = {file.kind for file in launch.config.files}
     for kind in ("stdout", "stderr"):
         if kind not in kinds:
             log.warn(f'no entry of kind "{kind}" in `files`: what the guest writes there is lost')
+    if opener is not None:
+        opener.finish()
+
+
+def _opener(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None) -> Opener | None:
+    """What opens sockets and directories, and has an identity made; None where none of these is asked for."""
+    if launch.config.steward is None and all(file.kind not in OPENED for file in launch.config.files):
+        return None
+    from donjon.keep.files import Opener
+
+    return Opener(launch, guest.reactor, log, on_listen)
 
 
 def _link(guest: Guest, module: Module, memory: int | None) -> Instance:

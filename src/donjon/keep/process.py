@@ -13,7 +13,7 @@ import time
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError, words_of
 from donjon.keep.channel import error_from, number_in, orders_for, parse, receive
-from donjon.keep.launch import Launch
+from donjon.keep.launch import TSM, Launch
 from donjon.log import QUIET, Logger
 
 TYPE_CHECKING = False
@@ -82,6 +82,9 @@ class Keep:
         stdin: Stream = "pipe",
         stdout: Stream = "pipe",
         stderr: Stream = "pipe",
+        attest: str = "auto",
+        sim: str | os.PathLike[str] | None = None,
+        tsm: str = TSM,
         log: Logger = QUIET,
         log_filter: str = "info",
     ) -> Keep:
@@ -92,12 +95,13 @@ class Keep:
             config: a `donjon.Config`, or the path of an Enarx.toml; None: standard streams and nothing else.
             args, env: in addition to the configuration's.
             stdin, stdout, stderr: "pipe" (the Keep's attribute), "inherit", "null", or a descriptor.
+            attest, sim, tsm: whose evidence its identity has; as `donjon run --attest --sim --tsm`.
             log: gets what the Keep logs, whenever `wait`, `poll` or `stop` is called.
             log_filter: what the Keep logs at all.
         Raises:
             DonjonError: of the family whose fault it is: no such file, not a module, port taken, ...
         """
-        launch = _launch(module, config, args, env)
+        launch = _launch(module, config, args, env, attest, sim, tsm)
         return cls.start_launch(launch, stdin, stdout, stderr, log, log_filter)
 
     @classmethod
@@ -330,6 +334,9 @@ def run(
     *,
     stdin: bytes = b"",
     timeout: float | None = None,
+    attest: str = "auto",
+    sim: str | os.PathLike[str] | None = None,
+    tsm: str = TSM,
     log: Logger = QUIET,
 ) -> Result:
     """Run a workload to its end and collect what it writes.
@@ -337,10 +344,11 @@ def run(
     Args:
         stdin: what the guest reads there.
         timeout: seconds at most.
+        attest, sim, tsm: as `Keep.start`.
     Raises:
         TrapError, DonjonError, TimeoutError: as `Keep.start` and `Keep.wait`.
     """
-    with Keep.start(module, config, args, env, log=log) as keep:
+    with Keep.start(module, config, args, env, attest=attest, sim=sim, tsm=tsm, log=log) as keep:
         assert keep._process is not None  # noqa: S101 - Keep.start always makes one
         try:
             stdout, stderr = keep._process.communicate(stdin, timeout)
@@ -377,11 +385,14 @@ class WarmParent:
         stdin: Stream = "pipe",
         stdout: Stream = "pipe",
         stderr: Stream = "pipe",
+        attest: str = "auto",
+        sim: str | os.PathLike[str] | None = None,
+        tsm: str = TSM,
         log: Logger = QUIET,
         log_filter: str = "info",
     ) -> Keep:
         """Start one more Keep with this module; as `Keep.start`."""
-        launch = _launch(self._module, config, args, env)
+        launch = _launch(self._module, config, args, env, attest, sim, tsm)
         for choice in (stdin, stdout, stderr):
             _choice(choice)
         ours, theirs = _pair()
@@ -429,9 +440,13 @@ def _launch(
     config: Config | str | os.PathLike[str] | None,
     args: Sequence[str],
     env: Mapping[str, str] | None,
+    attest: str,
+    sim: str | os.PathLike[str] | None,
+    tsm: str,
 ) -> Launch:
     path = module if isinstance(module, bytes) else os.fspath(module)
-    return Launch(path, os.fspath(config) if isinstance(config, os.PathLike) else config, args, env)
+    given = os.fspath(config) if isinstance(config, os.PathLike) else config
+    return Launch(path, given, args, env, attest, None if sim is None else os.path.abspath(os.fspath(sim)), tsm)
 
 
 def _absolute(module: str | bytes) -> str | bytes:

@@ -95,8 +95,17 @@ class Authority:
         self._hash = _hash(key)
         self.chain = chain
         self.certificate = chain[0]
-        self._name = chain[0].subject
-        self._key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+        self._usual = (
+            x509.CertificateBuilder()
+            .issuer_name(chain[0].subject)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+            .add_extension(_LEAF_USAGE, critical=True)
+            .add_extension(_NO_AUTHORITY, critical=True)
+            .add_extension(_BOTH_ENDS, critical=False)
+        )  # what every certificate has; builders never change
+        self.not_after = min(item.not_valid_after_utc for item in chain)
+        """When nothing can be issued any more."""
+        self._not_before = max(item.not_valid_before_utc for item in chain)
         path = [item for item in chain[1:] if item.issuer != item.subject]
         self.path = tuple(item.public_bytes(Encoding.DER) for item in (*reversed(path), chain[0]))
         """What is sent with a certificate, in PkiPath's order: towards the root first; the root only if it issues."""
@@ -105,11 +114,6 @@ class Authority:
     def anchor(self) -> x509.Certificate:
         """What relying parties trust."""
         return self.chain[-1]
-
-    @property
-    def not_after(self) -> datetime:
-        """When nothing can be issued any more."""
-        return min(item.not_valid_after_utc for item in self.chain)
 
     def secret(self, purpose: bytes) -> bytes:
         """32 bytes that all services with this key share and nobody else knows; another purpose, other bytes."""
@@ -124,7 +128,7 @@ class Authority:
         """
         start = now - LEEWAY
         end = min(now + grant.lifetime, self.not_after)
-        if end <= now or start < max(item.not_valid_before_utc for item in self.chain) - LEEWAY:
+        if end <= now or start < self._not_before - LEEWAY:
             raise PlatformError(
                 f"the authority's certificate is not valid now: it ends {shown(self.not_after)}, now is {shown(now)}",
                 "replace it; an authority of this program renews itself when it starts and root.key is there",
@@ -132,17 +136,11 @@ class Authority:
         number = secrets.randbits(127) | 1 << 126  # positive, and 16 bytes long
         instance = str(uuid.UUID(int=number))
         builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, instance)]))
-            .issuer_name(self._name)
+            self._usual.subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, instance)]))
             .serial_number(number)
             .public_key(_public(grant.spki))
             .not_valid_before(start)
             .not_valid_after(end)
-            .add_extension(self._key_id, critical=False)
-            .add_extension(_LEAF_USAGE, critical=True)
-            .add_extension(_NO_AUTHORITY, critical=True)
-            .add_extension(_BOTH_ENDS, critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives(grant, instance)), critical=False)
             .add_extension(_unknown(result.CMW, result.write_cmw(result.ear(grant, BUILD))), critical=False)
         )

@@ -31,6 +31,7 @@ from typing import Any
 
 from donjon import tee
 from donjon.errors import ParseError, UsageError
+from donjon.log import printable
 from donjon.steward import endorsement
 from donjon.steward.endorsement import Envelope
 from donjon.steward.procedure import Trust
@@ -65,10 +66,12 @@ class Pile:
     """What the files hold, sorted; which file is whose, each TEE says.
 
     Args:
+        certificates: in DER, in the order in which they stand, whosever they are.
         collateral: TEE → what helps. roots: TEE → what is believed beside the vendor.
     """
 
     subjects: list[Subject] = field(default_factory=list)
+    certificates: list[bytes] = field(default_factory=list)
     collateral: dict[str, Any] = field(default_factory=dict)
     roots: dict[str, list[Roots]] = field(default_factory=dict)
 
@@ -109,7 +112,9 @@ class Pile:
         if found is not None:
             self.subjects.append(Subject(name, found, data))
             return True
-        helps = False
+        helps = shape(data)[0] == "certificate"
+        if helps:
+            self.certificates.append(data)
         for kind in kinds:
             try:
                 collateral = kind.read_collateral(data)
@@ -196,7 +201,7 @@ def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ParseError(f"{source}: expected TOML: {str(error)[:120]}") from error
+        raise ParseError(f"{source}: expected TOML: {printable(str(error)[:120])}") from error
     for name in tee.ALL:
         own = tee.load(name).read_roots(document, source)
         if own is not None:
@@ -207,8 +212,10 @@ def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]
     found: dict[str, tuple[Roots, Any]] = {}
     for name, table in document.items():
         if name not in tee.ALL or not isinstance(table, dict):
-            raise ParseError(f"{source}: expected simulated and tables {', '.join(tee.ALL)}, got {name[:40]}")
-        anchors = {key: _root(f"{source}: [{name}] {key[:80]}", value) for key, value in table.items()}
+            raise ParseError(
+                f"{source}: expected simulated and tables {', '.join(tee.ALL)}, got {printable(name[:40])}"
+            )
+        anchors = {key: _root(f"{source}: [{name}] {printable(key[:80])}", value) for key, value in table.items()}
         found[name] = Roots(anchors, simulated), tee.load(name).Collateral()
     return found
 

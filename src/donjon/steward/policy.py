@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,15 +24,16 @@ from functools import cache
 from hashlib import sha256
 from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
 
 from donjon import tee
-from donjon.config._positions import Positions
 from donjon.errors import ParseError
+from donjon.log import printable
 from donjon.steward.endorsement import Signer
+from donjon.steward.toml import Problem, locate, read_toml, refusal
 from donjon.tee.contract import Fetch, Hex32, Model
 
 MAX_FILE = 1_000_000
@@ -48,6 +47,8 @@ LONGEST = timedelta(days=7)
 LONGEST_STALE = timedelta(days=30)
 DAY = timedelta(hours=24)
 """How long a certificate lives unless the policy says otherwise."""
+
+HINT = "`donjon steward init` writes a file that shows how each setting is written"
 
 _TABLES = ("workload", "collateral")
 _STALE = "stale_collateral_days"
@@ -217,7 +218,7 @@ def _collateral(table: object) -> Collateral:
         if key not in keys:
             near = difflib.get_close_matches(key, keys, 1)
             hint = f'did you mean "{near[0]}"?' if near else "remove it"
-            text = f'[collateral]: unknown key "{key[:60]}": expected one of {", ".join(keys)}'
+            text = f'[collateral]: unknown key "{printable(key[:60])}": expected one of {", ".join(keys)}'
             raise ParseError(text, hint)
     for key in vendors:
         try:
@@ -296,20 +297,20 @@ def parse(text: str, source: str = "steward.toml") -> Policy:
     if len(data) > MAX_FILE:
         raise ParseError(f"{source}: expected at most {MAX_FILE} bytes, got {len(data)}")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    document = _toml(text, source)
+    document = read_toml(text, source, HINT)
     problems: list[Problem] = []
 
     def read(make: Callable[[], Any], at: tuple[str | int, ...], where: str) -> Any:
         try:
             return make()
         except ParseError as error:
-            problems.append(_problem(error, at, where))
+            problems.append(locate(error, at, where))
             return None
 
     tables: dict[str, Any] = {}
     for name in tee.ALL:
         if name in document:
-            tables[name] = read(lambda: _table(document, name), (name,), f"[{name}]")  # noqa: B023 - called at once
+            tables[name] = read(lambda: read_table(document, name), (name,), f"[{name}]")  # noqa: B023 - called at once
     workloads = _workloads(document.get("workload"), read, problems)
     collateral = Collateral()
     if "collateral" in document:
@@ -320,7 +321,7 @@ def parse(text: str, source: str = "steward.toml") -> Policy:
         problems.append(_unknown(key))
     general = read(lambda: General.read(rest, "policy"), (), "policy")
     if problems:
-        raise _refusal(problems, text, source)
+        raise refusal(problems, text, source)
     tables = _with_stale(tables, collateral.stale)
     signers = {key.name: (item, key) for item in workloads for key in item.signers}
     digest = sha256(data).digest()
@@ -340,16 +341,8 @@ def _with_stale(tables: dict[str, Any], stale: timedelta) -> dict[str, Any]:
     return found
 
 
-class Problem(NamedTuple):
-    """A mistake: `path` leads there; `on_key` says that the key is wrong and not its value."""
-
-    path: tuple[str | int, ...]
-    on_key: bool
-    text: str
-    hint: str
-
-
-def _table(document: Mapping[str, Any], name: str) -> Any:
+def read_table(document: Mapping[str, Any], name: str) -> Any:
+    """The policy of one TEE, from its table."""
     table = document[name]
     if not isinstance(table, dict):
         raise ParseError(f"[{name}]: expected a table, got {type(table).__name__}", f"write [{name}] on a line")
@@ -390,68 +383,7 @@ def _unknown(key: str) -> Problem:
     known = (*General.__struct_fields__, *tee.ALL, *_TABLES)
     near = difflib.get_close_matches(key, known, 1)
     owner = next((name for name in tee.ALL if key in tee.load(name).Policy.__struct_fields__), None)
-    text = f'unknown key "{key[:60]}": expected one of {", ".join(known)}'
+    text = f'unknown key "{printable(key[:60])}": expected one of {", ".join(known)}'
     if near:
         return Problem((key,), True, text, f'did you mean "{near[0]}"?')
     return Problem((key,), True, text, f'"{key}" belongs into a table such as [{owner}]' if owner else "remove it")
-
-
-_PART = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]")
-_UNKNOWN = re.compile(r'unknown key "(.*?)": ')
-
-
-def _problem(error: ParseError, at: tuple[str | int, ...], where: str) -> Problem:
-    """Find the place that a model's message speaks of: "[snp] hash[0]: expected 96 hex digits, got ..."."""
-    rest = error.message.removeprefix(where)
-    inside, _, what = rest.partition(": ")
-    path = list(at)
-    for word in inside.split():
-        path += [name or int(number) for name, number in _PART.findall(word)]
-    unknown = _UNKNOWN.match(what)
-    if unknown:
-        path.append(unknown[1])
-    elif not inside and (field := re.match(r"(\w+): ", what)):  # from a __post_init__
-        path.append(field[1])
-    text = error.message.removeprefix("policy: ").removeprefix("policy ")
-    return Problem(tuple(path), unknown is not None, text, error.hint or "")
-
-
-def _refusal(problems: list[Problem], text: str, source: str) -> ParseError:
-    spots = Positions(text, depth=8).spots
-
-    def offset(problem: Problem) -> int:
-        path = problem.path
-        while path not in spots:  # a missing key stands where its table does
-            path = path[:-1]
-        return spots[path][0 if problem.on_key and path == problem.path else 1]
-
-    problems = sorted(problems, key=offset)[:20]
-    places = [_line_column(text, offset(problem)) for problem in problems]
-    lines = [f"{source}:{place}: {problem.text}" for place, problem in zip(places, problems, strict=True)]
-    hints = [
-        f"{place}: {problem.hint}" if len(problems) > 1 else problem.hint
-        for place, problem in zip(places, problems, strict=True)
-        if problem.hint
-    ]
-    return ParseError("\n".join(lines), "\n".join(hints) or None)
-
-
-def _toml(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        what, _, where = str(error).rpartition(" (at ")
-        numbers = re.fullmatch(r"line (\d+), column (\d+)\)", where)
-        place = ":".join(numbers.groups()) if numbers else _line_column(text, len(text))
-        hint = "`donjon steward init` writes a file that shows how each setting is written"
-        raise ParseError(f"{source}:{place}: {what[:1].lower()}{what[1:120]}", hint) from error
-    except RecursionError as error:
-        raise ParseError(f"{source}: nested too deeply", "no setting is more than four levels deep") from error
-    except ValueError as error:  # Python's bound on the digits of an integer
-        raise ParseError(
-            f"{source}: expected integers of at most {sys.get_int_max_str_digits()} digits, got a longer one"
-        ) from error
-
-
-def _line_column(text: str, offset: int) -> str:
-    return f"{text.count(chr(10), 0, offset) + 1}:{offset - text.rfind(chr(10), 0, offset)}"

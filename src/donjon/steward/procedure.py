@@ -243,8 +243,7 @@ def decide(
     if not checks.passed("request.tee"):
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     verdict = judge(kind, lambda: kind.parse(evidence), trust[kind.NAME], policy, demands, now, proofs)  # (3) to (7)
-    for check in verdict.checks:
-        checks.record(check)
+    checks.extend(verdict.checks)
     if not checks.ok:
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     report = verdict.require()
@@ -382,10 +381,10 @@ def find_workload(policy: Policy, bound: bytes, proofs: Proofs, now: datetime) -
 
 def with_workload(verdict: Verdict, policy: Policy, proofs: Proofs, now: datetime) -> Verdict:
     """Ask for the workload, when the policy names any; the question is the Steward's and not the TEE's."""
-    checks = Checks(verdict.tee, (check for check in verdict.checks if check.name != "evidence.workload"))
-    spec = "policy, [[workload]]"
     if verdict.report is None:
         return verdict
+    checks = Checks(verdict.tee, [check for check in verdict.checks if check.name != "evidence.workload"])
+    spec = "policy, [[workload]]"
     bound = verdict.report.workload
     if not policy.workloads:
         note = "the policy names no workloads: nobody asked what runs" if bound_digest(bound) else ""
@@ -394,7 +393,7 @@ def with_workload(verdict: Verdict, policy: Policy, proofs: Proofs, now: datetim
         found = find_workload(policy, bound, proofs, now)
         demanded = f"one of {len(policy.workloads)} workloads of the policy"
         checks.that("evidence.workload", found.entry is not None, found.why, demanded, spec)
-    return Verdict(verdict.tee, checks.all, verdict.report, first_failure(checks.all))
+    return Verdict(verdict.tee, checks.all, verdict.report, None if checks.ok else first_failure(checks.all))
 
 
 def bound_digest(bound: bytes) -> bytes:

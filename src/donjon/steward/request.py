@@ -62,12 +62,13 @@ class Request:
     """A request that is well formed, and no more.
 
     Args:
-        spki: the key's SubjectPublicKeyInfo in DER, of which there is exactly one encoding.
+        spki: the key's SubjectPublicKeyInfo in DER, of which there is exactly one encoding; `public` is the same, read.
         key: its kind, one of KEYS.
         signed: the bytes that are signed. algorithm: the content of the signature algorithm's identifier.
     """
 
     spki: bytes
+    public: PublicKey
     key: str
     extensions: tuple[Extension, ...]
     signed: bytes
@@ -76,7 +77,7 @@ class Request:
 
     def is_signed(self) -> bool:
         """Whether the holder of the key made the request."""
-        key = _load(self.spki)
+        key = self.public
         try:
             if isinstance(key, ed25519.Ed25519PublicKey):
                 if self.algorithm != _ED25519:
@@ -115,7 +116,8 @@ def parse_request(data: bytes) -> Request:
     spki = info.whole(SEQUENCE, "subjectPKInfo")
     extensions = _attributes(info.inside(context(0), "attributes"))
     info.end()
-    return Request(spki, _kind(spki), extensions, signed, algorithm, signature)
+    kind, public = _key(spki)
+    return Request(spki, public, kind, extensions, signed, algorithm, signature)
 
 
 def parse_bundle(data: bytes) -> tuple[bytes, ...]:
@@ -176,8 +178,8 @@ def _algorithm(source: Der, field: str) -> bytes:
     return content
 
 
-def _kind(spki: bytes) -> str:
-    """Which of KEYS it is; the key is a point of its curve, written uncompressed."""
+def _key(spki: bytes) -> tuple[str, PublicKey]:
+    """Which of KEYS it is, and the key: a point of its curve, written uncompressed."""
     body = Der(spki, "request.info.subjectPKInfo").sequence()
     algorithm = body.sequence("algorithm")
     oid = algorithm.take(OID, "algorithm")
@@ -190,8 +192,7 @@ def _kind(spki: bytes) -> str:
         raise body.refuse("algorithm", f"a key of {', '.join(KEYS)}", (curve or oid).hex()[:40], 0)
     if len(point) != size or (kind != "Ed25519" and point[0] != 4):
         raise body.refuse("subjectPublicKey", f"{size} bytes, an uncompressed point", f"{len(point)} bytes", 0)
-    _load(spki)
-    return kind
+    return kind, _load(spki)
 
 
 def _load(spki: bytes) -> PublicKey:

@@ -35,6 +35,10 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hin
 import msgspec
 
 from donjon.errors import BugError, ParseError, UsageError, VerifyError
+from donjon.log import printable
+
+MAX_REASON = 1000
+"""Characters of what is wrong with a key of a policy."""
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -48,24 +52,49 @@ class Outcome(StrEnum):
     NOT_APPLICABLE = "not applicable"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+# Asked for some hundred times in a judgement, and slower to get from the class.
+_PASSED, _FAILED, _NOT_APPLICABLE = Outcome
+
+
+class Check(msgspec.Struct, frozen=True, eq=False):
     """One question that was asked of a piece of evidence.
+
+    There are some eighty in a judgement, and most pass unread: so what was found and demanded is kept as it is, and
+    written when somebody reads it. To everybody else it is text: two checks are the same when they read the same.
 
     Args:
         name: `thing.property`; see the module.
-        found: what the evidence holds, as text: bytes in hex, times in UTC; why, for a check that is not applicable.
-        demanded: what would have passed, as text.
+        actual: what the evidence holds: text, or a value that cannot change; why, for a check that is not applicable.
+        wanted: what would have passed, likewise.
         spec: where that is written: short id of the document and section, e.g. "SNP-ABI ATTESTATION_REPORT".
         note: what a reader must know although the check passed, e.g. that the platform is known to be broken.
     """
 
     name: str
     outcome: Outcome
-    found: str
-    demanded: str
+    actual: object
+    wanted: object
     spec: str
     note: str = ""
+
+    @property
+    def found(self) -> str:
+        """What the evidence holds, as text: bytes in hex, times in UTC."""
+        return shown(self.actual)
+
+    @property
+    def demanded(self) -> str:
+        """What would have passed, as text."""
+        return shown(self.wanted)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Check) and self._read() == other._read()
+
+    def __hash__(self) -> int:
+        return hash(self._read())
+
+    def _read(self) -> tuple[str, ...]:
+        return self.name, self.outcome, self.found, self.demanded, self.spec, self.note
 
     def __str__(self) -> str:
         """One line; for a failed check the text of the error."""
@@ -171,29 +200,50 @@ class Checks:
 
     def __init__(self, tee: str, earlier: Iterable[Check] = ()) -> None:
         self.tee = tee
-        self._all: list[Check] = []
-        self._names: set[str] = set()
-        for check in earlier:
-            self.record(check)
+        self._all: dict[str, Check] = {}
+        self._failed = False
+        self.extend(earlier)
 
     def record(self, check: Check) -> bool:
-        """Take one check; every other method ends here.
+        """Take one check; every question ends here.
 
         Returns:
             False when it failed.
         Raises:
             BugError: a check of this name was made before.
         """
-        if check.name in self._names:
-            raise BugError(f"{self.tee}: the check {check.name} is made twice")
-        self._names.add(check.name)
-        self._all.append(check)
-        return check.outcome is not Outcome.FAILED
+        name = check.name
+        if name in self._all:
+            raise BugError(f"{self.tee}: the check {name} is made twice")
+        self._all[name] = check
+        if check.outcome is _FAILED:
+            self._failed = True
+            return False
+        return True
+
+    def extend(self, made: Iterable[Check]) -> None:
+        """Take over checks that were made, and recorded, elsewhere.
+
+        Raises:
+            BugError: a check of this name was made before.
+        """
+        made = tuple(made)
+        recorded = self._all
+        before = len(recorded)
+        for check in made:
+            recorded[check.name] = check
+            if check.outcome is _FAILED:
+                self._failed = True
+        if len(recorded) != before + len(made):
+            raise BugError(f"{self.tee}: a check is made twice, one of {', '.join(check.name for check in made)}")
 
     def that(self, name: str, ok: bool, found: object, demanded: object, spec: str, note: str = "") -> bool:
         """Ask whatever `ok` says; `found` and `demanded` are written as by `shown`."""
-        outcome = Outcome.PASSED if ok else Outcome.FAILED
-        return self.record(Check(name, outcome, shown(found), shown(demanded), spec, note))
+        if type(found) not in _CONSTANT:
+            found = kept(found)
+        if type(demanded) not in _CONSTANT:
+            demanded = kept(demanded)
+        return self.record(Check(name, _PASSED if ok else _FAILED, found, demanded, spec, note))
 
     def equal(self, name: str, found: object, demanded: object, spec: str, note: str = "") -> bool:
         """Ask whether both are the same."""
@@ -202,39 +252,37 @@ class Checks:
     def one_of(self, name: str, found: object, allowed: Iterable[object], spec: str, note: str = "") -> bool:
         """Ask whether `found` is among `allowed`."""
         allowed = tuple(allowed)
-        demanded = f"one of {shown(allowed)}" if allowed else "nothing, as the list is empty"
+        demanded = Words("one of ", kept(allowed)) if allowed else "nothing, as the list is empty"
         return self.that(name, found in allowed, found, demanded, spec, note)
 
     def at_least(self, name: str, found: Any, minimum: Any, spec: str, note: str = "") -> bool:
         """Ask whether `found` is not below `minimum`; both are of one ordered type."""
-        return self.that(name, found >= minimum, found, f"at least {shown(minimum)}", spec, note)
+        return self.that(name, found >= minimum, found, Words("at least ", kept(minimum)), spec, note)
 
     def skip(self, name: str, why: str, spec: str, demanded: object = "", note: str = "") -> bool:
         """Note a question that does not arise; `why` is a clause, e.g. "the report is of version 2"."""
-        return self.record(Check(name, Outcome.NOT_APPLICABLE, why, shown(demanded), spec, note))
+        return self.record(Check(name, _NOT_APPLICABLE, why, demanded and kept(demanded), spec, note))
 
     def within(
         self, name: str, start: datetime, end: datetime | None, now: datetime, spec: str, note: str = ""
     ) -> bool:
         """Ask whether `now` lies from `start` to `end`, both included; without an end nothing passes."""
-        window = f"{shown(start)} to {shown(end) if end else 'no end'}"
-        return self.that(
-            name, end is not None and start <= now <= end, f"{window}, judged at {shown(now)}", "validity", spec, note
-        )
+        window = Words("", start, " to ", end or "no end", ", judged at ", now)
+        return self.that(name, end is not None and start <= now <= end, window, "validity", spec, note)
 
     @property
     def all(self) -> tuple[Check, ...]:
         """The checks so far."""
-        return tuple(self._all)
+        return tuple(self._all.values())
 
     @property
     def ok(self) -> bool:
         """Whether none has failed so far."""
-        return first_failure(self._all) is None
+        return not self._failed
 
     def passed(self, name: str) -> bool:
         """Whether a check of this name was made and passed: for what is sound only after it."""
-        return any(check.name == name and check.outcome is Outcome.PASSED for check in self._all)
+        return name in self._all and self._all[name].outcome is _PASSED
 
     def refusal(self, hint: str | None = None) -> EvidenceError:
         """The error that carries all checks; to be raised where going on makes no sense.
@@ -244,7 +292,7 @@ class Checks:
         """
         if self.ok:
             raise BugError(f"{self.tee}: refused without a failed check")
-        return EvidenceError(self.tee, self._all, hint)
+        return EvidenceError(self.tee, self.all, hint)
 
     def verified(
         self,
@@ -270,7 +318,7 @@ class Checks:
         """
         if not self.ok:
             raise self.refusal()
-        if not any(check.outcome is Outcome.PASSED for check in self._all):
+        if not any(check.outcome is _PASSED for check in self._all.values()):
             raise BugError(f"{self.tee}: verified without a check")
         if len(report_data) not in ((64,) if protected else (0, 64)):
             raise BugError(f"{self.tee}: report data of {len(report_data)} bytes")
@@ -295,12 +343,46 @@ class Checks:
 
 def first_failure(checks: Iterable[Check]) -> Check | None:
     """The check that decides, if any failed."""
-    return next((check for check in checks if check.outcome is Outcome.FAILED), None)
+    return next((check for check in checks if check.outcome is _FAILED), None)
+
+
+class Words:
+    """A text that is put together when it is read: `Words("at least ", 3)`; parts are written as by `shown`."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *parts: object) -> None:
+        self._parts = parts
+
+    def __str__(self) -> str:
+        return "".join(map(shown, self._parts))
+
+
+# Values of these types never change, so they can be written later.
+_CONSTANT = frozenset({str, int, bytes, bool, type(None), datetime, Words})
+
+
+def kept(value: object) -> object:
+    """What `shown` will write at any later time as it would now: the value itself if it cannot change, else text."""
+    if type(value) in _CONSTANT or isinstance(value, Enum):
+        return value
+    if type(value) is tuple:
+        for item in value:
+            if type(item) not in _CONSTANT and not isinstance(item, Enum):
+                return shown(value)
+        return value
+    return shown(value)
 
 
 def shown(value: object) -> str:
-    """Write a value as verdicts do: bytes in hex, times in UTC to the second, yes and no, lists with commas."""
-    if type(value) in {str, int}:
+    """Write a value as verdicts do: bytes in hex, times in UTC to the second, yes and no, lists with commas.
+
+    Text is escaped where it is not printable: it goes into logs and to terminals, and a name in a certificate that some
+    machine made is as hostile as the rest.
+    """
+    if type(value) is str:
+        return printable(value)
+    if type(value) is int:
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex() or "nothing"
@@ -314,7 +396,7 @@ def shown(value: object) -> str:
         return " ".join(f"{name}={shown(item)}" for name, item in value.items()) or "nothing"
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str):
         return ", ".join(shown(item) for item in value) or "nothing"
-    return "nothing" if value is None else str(value)
+    return "nothing" if value is None else printable(str(value))
 
 
 def utc(now: datetime) -> datetime:
@@ -353,7 +435,7 @@ class Hex(bytes):
                 value = b""
             if len(value) == cls.size and len(text) == 2 * cls.size:
                 return cls(value)
-            got = f'"{text}"' if len(text) <= 2 * cls.size else f"{len(text)} characters"
+            got = f'"{printable(text)}"' if len(text) <= 2 * cls.size else f"{len(text)} characters"
         else:
             got = type(text).__name__
         raise ValueError(f"expected {2 * cls.size} hex digits, got {got}")
@@ -407,10 +489,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         _refuse_unknown(table, cls, where)
         try:
             return msgspec.convert(dict(table), cls, dec_hook=_read)
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            raise ParseError(f"{where}: expected text that can be written in UTF-8") from error
         except msgspec.ValidationError as error:
             reason, _, path = str(error).rpartition(" - at `$")
             place = f"{where} {path.strip('`.')}" if reason else where
-            raise ParseError(f"{place}: {reason or path}") from error
+            raise ParseError(printable(f"{place}: {reason or path}"[:MAX_REASON])) from error
 
 
 def _read(kind: type, value: object) -> object:
@@ -429,7 +513,7 @@ def _refuse_unknown(table: Mapping[str, object], model: type[Model], where: str)
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f'did you mean "{near[0]}"?' if near else "remove it"
-            raise ParseError(f'{where}: unknown key "{key}": expected one of {", ".join(fields)}', hint)
+            raise ParseError(f'{where}: unknown key "{printable(key[:60])}": expected one of {", ".join(fields)}', hint)
         if isinstance(value, Mapping):
             hints = hints or get_type_hints(model)
             inner = hints[fields[key]]
@@ -542,6 +626,10 @@ class Tee(Protocol):
         Raises:
             ParseError: it is not well formed, or larger than MAX_EVIDENCE.
         """
+
+    def claimed(self, evidence: Any) -> tuple[bytes, bytes]:
+        """What evidence says that it binds, before anybody has verified it: report data, and the launcher's field for
+        the workload. For the Keep that made it: nobody else has a use for claims."""
 
     def verify(self, evidence: Any, collateral: Any, roots: Roots, now: datetime) -> VerifiedReport[Any]:
         """Say whether it is genuine; see style: a numbered list.
@@ -673,9 +761,8 @@ def appraise(
         return Verdict(tee.NAME, error.checks, None, error.failure)
     checks = Checks(tee.NAME, report.checks)
     check_demands(checks, report, demands)
-    for check in tee.judge(report, policy):
-        checks.record(check)
-    return Verdict(tee.NAME, checks.all, report, first_failure(checks.all))
+    checks.extend(tee.judge(report, policy))
+    return Verdict(tee.NAME, checks.all, report, None if checks.ok else first_failure(checks.all))
 
 
 def check_demands(checks: Checks, report: VerifiedReport[Any], demands: Demands) -> None:

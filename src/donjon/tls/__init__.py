@@ -6,9 +6,11 @@ Names are loaded when first used: `ssl` takes 10 ms to import, and a workload wi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from donjon.tls.context import client_context, server_context
-    from donjon.tls.pipe import FEED, RECORD, STARVED, TlsError, TlsPipe, Truncated
+    from donjon.tls.pipe import FEED, RECORD, STARVED, TlsError, TlsPipe, Truncated, Unproven
 
-__all__ = ["FEED", "RECORD", "STARVED", "TlsError", "TlsPipe", "Truncated", "client_context", "server_context"]
+__all__ = [
+    "FEED", "RECORD", "STARVED", "TlsError", "TlsPipe", "Truncated", "Unproven", "client_context", "server_context",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

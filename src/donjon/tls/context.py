@@ -17,10 +17,12 @@ import os
 import ssl
 import sys
 
-from donjon.errors import PlatformError, UsageError, VerifyError, words_of
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from donjon.identity import Identity
 
 # Where systems keep their roots, for a Python whose OpenSSL was built to look in another place (a portable build).
@@ -32,29 +34,39 @@ SYSTEM_ROOTS = (
 )
 
 
-def server_context(identity: Identity) -> ssl.SSLContext:
-    """Make the configuration of the end that is connected to; one serves all listeners of a Keep.
+def server_context(identity: Identity, roots: Sequence[bytes] = ()) -> ssl.SSLContext:
+    """Make the configuration of the end that is connected to; one serves all listeners that trust the same.
 
-    No client certificate is asked for, as with Enarx. No session tickets are given out: each connection proves the
-    Keep's identity afresh, nothing lets an observer link connections, and a client gets no bytes it did not ask for.
+    No session tickets are given out: each connection proves both ends' identities afresh, nothing lets an observer link
+    connections, and a client gets no bytes it did not ask for.
 
+    Args:
+        roots: certificates in DER. A client must show one that leads to one of them. Without any, no client certificate
+            is asked for, as with Enarx.
     Raises:
         VerifyError: the certificate in `identity` does not belong to its key.
+        ParseError: one of `roots` is none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _only_tls13(context)
     context.num_tickets = 0
-    _show(context, identity)
+    if roots:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust_these(context, roots)
+    show(context, identity)
     return context
 
 
-def client_context(identity: Identity | None, roots: str | None = None) -> ssl.SSLContext:
+def client_context(
+    identity: Identity | None, roots: str | Sequence[bytes] | None = None, check_name: bool = True
+) -> ssl.SSLContext:
     """Make the configuration of the end that connects: the peer's chain, and its host name or IP address, are verified.
 
     Args:
         identity: what to show to a peer that asks for a certificate; None to show nothing.
-        roots: a PEM file with the certificates to trust, instead of the system's. Without it OpenSSL's rules hold:
-            SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
+        roots: a PEM file with the certificates to trust, or these in DER, instead of the system's. Without it OpenSSL's
+            rules hold: SSL_CERT_FILE and SSL_CERT_DIR replace its built-in places.
+        check_name: False where somebody else finds out who the peer is, by what its certificate holds.
     Raises:
         UsageError: `roots`, or what SSL_CERT_FILE or SSL_CERT_DIR names, cannot be read or holds no certificate.
         PlatformError: this machine has no roots where OpenSSL or we look.
@@ -62,12 +74,15 @@ def client_context(identity: Identity | None, roots: str | None = None) -> ssl.S
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate and checks the name
     _only_tls13(context)
-    if roots is not None:
+    context.check_hostname = check_name
+    if roots is None:
+        _trust_system(context)
+    elif isinstance(roots, str):
         _trust(context, roots, roots)
     else:
-        _trust_system(context)
+        _trust_these(context, roots)
     if identity is not None:
-        _show(context, identity)
+        show(context, identity)
     return context
 
 
@@ -76,6 +91,16 @@ def _only_tls13(context: ssl.SSLContext) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION  # of 1.2; said for whoever reads the options
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which Python sets: a cut is no clean end
+
+
+def _trust_these(context: ssl.SSLContext, roots: Sequence[bytes]) -> None:
+    """Nothing but these: each may end a chain, whether it has signed itself or not."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for number, root in enumerate(roots, 1):
+        try:
+            context.load_verify_locations(cadata=root)
+        except (ssl.SSLError, ValueError) as error:
+            raise ParseError(f"certificate {number} to be trusted: expected one that OpenSSL can read") from error
 
 
 def _trust_system(context: ssl.SSLContext) -> None:
@@ -108,8 +133,14 @@ def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
         raise UsageError(f"{name}: cannot read it: {words_of(error)}") from error
 
 
-def _show(context: ssl.SSLContext, identity: Identity) -> None:
-    """Load key and chain. OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made."""
+def show(context: ssl.SSLContext, identity: Identity) -> None:
+    """Load key and chain, also in place of others: connections that are there keep theirs, later ones get these.
+
+    OpenSSL's function wants paths: it gets those of descriptors, and no file is ever made.
+
+    Raises:
+        VerifyError: they do not belong together.
+    """
     chain, key = _in_memory(identity.chain_pem()), -1
     try:
         key = _in_memory(identity.key_pem())

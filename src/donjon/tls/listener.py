@@ -2,6 +2,10 @@
 
 Until then a connection is a background task of the reactor's: it gets on whenever the guest waits for anything, and
 costs the guest nothing when its peer is slow, silent, or speaks no TLS.
+
+Where clients have to prove something beside a certificate, `judge` is asked once the handshake is done, within the same
+task: until it has said yes, the guest does not see the connection. What it says no to is logged, and the peer gets an
+alert.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ import select
 import time
 from collections import deque
 
+from donjon.errors import VerifyError
 from donjon.log import DEBUG, QUIET
-from donjon.tls.pipe import TlsError, TlsPipe
+from donjon.tls.pipe import FEED, TlsError, TlsPipe, Unproven
 from donjon.tls.streams import TlsStream, receive
 from donjon.wasm.wasi.descriptors.socket import Budget, Listener, set_nodelay
 from donjon.wasm.wasi.p1.errno import Errno, WasiError
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     import ssl
 
     from donjon.log import Logger
+    from donjon.tls.streams import Judge
     from donjon.wasm.wasi.descriptors.base import Descriptor, Event
     from donjon.wasm.wasi.reactor import Reactor
 
@@ -36,6 +42,10 @@ MOST_HANDSHAKES = 512
 """Handshakes under way at one listener; one more, and the oldest is dropped, so that silent peers keep nobody out."""
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept(2) says when the process, or the system, has no room for one more."""
+MOST_TOLD, TOLD_SECONDS = 60, 60.0
+"""So many refusals are logged one by one in so many seconds; of more, their number is. Anybody can be refused."""
+MOST_UNREAD = 4
+"""Reads of what a refused peer has sent already: what is left unread makes the kernel take back what was sent to it."""
 MOST_WAITING = 128
 """Connections that are ready and not yet accepted; further ones wait in the kernel."""
 
@@ -46,17 +56,26 @@ class TlsListener(Listener):
     Args:
         listener: bound and listening; it belongs to this descriptor from now on.
         context: from `server_context`.
+        judge: called with the chain of each client, as it was verified; a VerifyError refuses the client.
     """
 
-    __slots__ = ("_context", "_done", "_log", "_under_way")
+    __slots__ = ("_context", "_done", "_judge", "_log", "_refusals", "_refusals_since", "_under_way")
     buffers = True
 
     def __init__(
-        self, listener: socket.socket, context: ssl.SSLContext, reactor: Reactor, budget: Budget, log: Logger = QUIET
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        reactor: Reactor,
+        budget: Budget,
+        log: Logger = QUIET,
+        judge: Judge | None = None,
     ) -> None:
         super().__init__(listener, reactor, budget)
         self._context = context
         self._log = log
+        self._judge = judge
+        self._refusals, self._refusals_since = 0, 0.0
         self._done: deque[TlsStream] = deque()
         self._under_way: dict[_Handshake, None] = {}  # in the order of their start
 
@@ -115,6 +134,19 @@ class TlsListener(Listener):
         poller.register(self.host, POLLIN)
         return bool(poller.poll(0))
 
+    def _tell(self, refusal: str) -> None:
+        """Log that a peer was refused, or only count it."""
+        now = time.monotonic()
+        if now - self._refusals_since >= TOLD_SECONDS:
+            if self._refusals > MOST_TOLD:
+                self._log.warn(f"{self._refusals - MOST_TOLD} more connections refused", "donjon.tls")
+            self._refusals, self._refusals_since = 0, now
+        self._refusals += 1
+        if self._refusals <= MOST_TOLD:
+            self._log.warn(refusal, "donjon.tls")
+        else:
+            self._log.debug(refusal, "donjon.tls")
+
     def _finished(self, handshake: _Handshake) -> None:
         self._under_way.pop(handshake, None)
 
@@ -141,7 +173,7 @@ class TlsListener(Listener):
 class _Handshake:
     """A connection on its way from a listener to the guest."""
 
-    __slots__ = ("_listener", "_mask", "_out", "_peer", "_pipe", "_socket")
+    __slots__ = ("_judged", "_listener", "_mask", "_out", "_peer", "_pipe", "_socket")
 
     def __init__(self, listener: TlsListener, connection: socket.socket, address: tuple[object, ...]) -> None:
         connection.setblocking(False)
@@ -151,6 +183,7 @@ class _Handshake:
         self._peer = f"[{address[0]}]:{address[1]}" if ":" in str(address[0]) else f"{address[0]}:{address[1]}"
         self._pipe = TlsPipe(listener._context, server_side=True)
         self._out = b""
+        self._judged = listener._judge is None
         self._mask = POLLIN
         listener._reactor.add(connection.fileno(), POLLIN, self._step, time.monotonic() + HANDSHAKE_SECONDS)
 
@@ -163,21 +196,44 @@ class _Handshake:
             if events & ~POLLOUT:
                 receive(self._socket.fileno(), self._pipe)
             done = self._pipe.handshake()
+            if done and not self._judged:
+                self._ask()
             self._out += self._pipe.take()
             self._send()
         except BlockingIOError:
             return
         except TlsError as error:
-            try:
-                self._socket.send(self._pipe.take())  # the alert, if the peer still listens
-            except OSError:
-                pass
-            self.give_up(str(error))
+            self._send_alert()
+            self.give_up(error.message, isinstance(error, Unproven))
         except OSError as error:
             self.give_up(str(error))
         else:
             if done and not self._out:
                 self._hand_over()
+
+    def _ask(self) -> None:
+        """Have the peer judged, once.
+
+        Raises:
+            Unproven: it is not what it must be; the pipe has an alert for it.
+        """
+        self._judged = True
+        judge = self._listener._judge
+        assert judge is not None  # noqa: S101 - or `_judged` would be true
+        try:
+            judge(self._pipe.peer_chain)
+        except VerifyError as error:
+            self._pipe.refuse(error.message)
+            raise Unproven(error.message, error.hint) from None
+
+    def _send_alert(self) -> None:
+        """Tell the peer why, if it still listens."""
+        try:
+            self._socket.send(self._out + self._pipe.take())
+            for _ in range(MOST_UNREAD):
+                self._socket.recv(FEED)
+        except OSError:
+            pass
 
     def _send(self) -> None:
         if self._out:
@@ -201,12 +257,14 @@ class _Handshake:
         listener._done.append(stream)
         listener._reactor.eager.add(listener)
 
-    def give_up(self, reason: str) -> None:
-        """Drop the connection."""
+    def give_up(self, reason: str, unproven: bool = False) -> None:
+        """Drop the connection; that of a peer whose certificate is not accepted, somebody wants to know about."""
         listener = self._listener
         listener._reactor.remove(self._socket.fileno())
         listener._finished(self)
         listener._budget.give()
         self._socket.close()
-        if listener._log.enabled(DEBUG, "donjon.tls"):
+        if unproven:
+            listener._tell(f"connection from {self._peer} refused: {reason}")
+        elif listener._log.enabled(DEBUG, "donjon.tls"):
             listener._log.debug(f"connection from {self._peer} dropped: {reason}", "donjon.tls")

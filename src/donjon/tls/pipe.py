@@ -23,6 +23,7 @@ Source: RFC 8446, sections 4.6 (post-handshake messages), 5.1 (records), 6.1 (cl
 
 from __future__ import annotations
 
+import _ssl
 import ssl
 from enum import Enum, auto
 
@@ -39,6 +40,7 @@ PREFETCH = 4_096  # bytes that `prefetch` decrypts ahead: a small message whole,
 BULK = 4_096  # bytes; after a read this long more is probably there, and asking again (0.25 us) pays
 
 HANDSHAKE_RECORD, ALERT_RECORD = 22, 21  # what a TLS peer's first byte can be
+FORBIDDEN = bytes.fromhex("16 03 03 00 01 00")  # a handshake record that is not encrypted, after the handshake
 HTTP_WORDS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"CONN", b"TRAC", b"PATC", b"PRI ", b"HTTP")
 
 
@@ -48,6 +50,10 @@ class TlsError(VerifyError):
 
 class Truncated(TlsError):  # noqa: N818  (says what happened to the data; it is the one that callers tell apart)
     """TCP ended before the peer said that it was done: data may be missing."""
+
+
+class Unproven(TlsError):  # noqa: N818  (says what the peer is)
+    """The peer has shown no certificate, or none that is accepted; it may well speak TLS as it should."""
 
 
 class State(Enum):
@@ -94,6 +100,9 @@ REASONS = {
     "NO_SUITABLE_GROUPS":                 "peer offers none of our groups for the key exchange",
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "a record is damaged or was altered on its way",
     "RECORD_LAYER_FAILURE":               "a record is damaged or was altered on its way",  # OpenSSL 3.2 on
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE":  "peer showed no certificate",
+    "SSLV3_ALERT_UNEXPECTED_MESSAGE":     "peer refused: unexpected message (so a Keep ends what it does not accept)",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED":  "peer refused: it demands a certificate",
     "SSLV3_ALERT_BAD_RECORD_MAC":         "peer says that a record is damaged or was altered on its way",
 }
 # fmt: on
@@ -400,6 +409,38 @@ class TlsPipe:
         """The peer's certificate in DER, or None when it showed none."""
         return self._object.getpeercert(binary_form=True) if self.handshaken else None
 
+    @property
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The peer's chain as OpenSSL has verified it, in DER: its own certificate first, the trusted root last.
+
+        What the peer sent beside it is not there. Empty where no certificate was asked for, or none is verified yet.
+        """
+        if not self.handshaken:
+            return ()
+        public = getattr(self._object, "get_verified_chain", None)  # Python 3.13
+        if public is not None:
+            return tuple(public())
+        inner = self._object._sslobj  # type: ignore[attr-defined]
+        return tuple(one.public_bytes(_ssl.ENCODING_DER) for one in inner.get_verified_chain() or ())
+
+    def refuse(self, reason: str, hint: str | None = None) -> None:
+        """End a connection whose peer has kept the rules of TLS, but is not acceptable; `take` then gives an alert.
+
+        Python has no way to send an alert of one's choice. But OpenSSL sends one when it meets a record that TLS 1.3
+        forbids, and so it gets one to read: the peer hears «unexpected message», encrypted as everything is by now, and
+        knows that it was refused and not cut off. Before the handshake is done, or after a fault, nothing is sent.
+        """
+        if self.state is not State.OPEN:
+            return
+        self._incoming.read()  # whatever the peer has sent by now, nobody wants it
+        self._held = b""
+        self.feed(FORBIDDEN)
+        try:
+            self._read(1)
+        except OSError:
+            pass
+        self._fail(Unproven(reason + self._who(), hint))
+
     # What follows is off the ordinary path.
 
     def _exhausted(self) -> int:
@@ -477,18 +518,19 @@ class TlsPipe:
 
     def _explain(self, error: OSError) -> TlsError:
         """OpenSSL's error in our words."""
-        hint = None
+        hint, kind = None, TlsError
         reason = getattr(error, "reason", None) or ""
         if isinstance(error, ssl.SSLCertVerificationError):
             what = f"certificate verify failed: {_plain(error.verify_message)}"
-            hint = HINTS.get(error.verify_code)
+            hint, kind = HINTS.get(error.verify_code), Unproven
         elif reason in REASONS:
             what = REASONS[reason]
+            kind = Unproven if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE" else TlsError
         elif "_ALERT_" in reason:
             what = f"peer refused: {_plain(reason.partition('_ALERT_')[2])}"
         else:
             what = f"TLS failed: {_plain(reason or error.strerror or str(error))}"
-        fault = TlsError(what + self._who(), hint)
+        fault = kind(what + self._who(), hint)
         fault.__cause__ = error.with_traceback(None)
         return fault
 

@@ -11,6 +11,7 @@ import select
 import socket
 import time
 
+from donjon.errors import VerifyError
 from donjon.tls.pipe import BULK, FEED, RECORD, TlsError, TlsPipe, Truncated
 from donjon.wasm.wasi.descriptors.base import EVENT_HANGUP, Descriptor
 from donjon.wasm.wasi.descriptors.socket import Budget, check_socket_flags
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from donjon.wasm.wasi.descriptors.base import Buffers, Event
     from donjon.wasm.wasi.reactor import Reactor
+
+    Judge = Callable[[tuple[bytes, ...]], object]
 
 __all__ = ["TlsStream", "connect", "receive"]
 
@@ -420,15 +423,17 @@ def connect(
     reactor: Reactor,
     budget: Budget,
     seconds: float,
+    judge: Judge | None = None,
 ) -> TlsStream:
     """Do the client's handshake on a connected socket.
 
     Args:
-        host: the name or address that the peer's certificate must carry.
+        host: the name or address that the peer's certificate must carry, if `context` checks names.
         peer: what messages call the peer.
         seconds: the most it may take.
+        judge: called once when the handshake is done, with the chain that was verified; a VerifyError refuses the peer.
     Raises:
-        TlsError: the peer is not who it must be, or speaks no TLS 1.3. The socket stays the caller's.
+        VerifyError: the peer is not who it must be, or speaks no TLS 1.3. The socket stays the caller's.
         OSError: the connection broke, or (TimeoutError) took too long.
     """
     connection.setblocking(False)
@@ -437,8 +442,14 @@ def connect(
     while True:
         try:
             done = pipe.handshake()
-        except TlsError:
-            _send_all(connection, pipe.take(), reactor, end)
+            if done and judge is not None:
+                judge(pipe.peer_chain)
+        except VerifyError as error:
+            pipe.refuse(error.message)  # which does nothing if the handshake failed
+            try:
+                _send_all(connection, pipe.take(), reactor, end)
+            except OSError:
+                pass  # it does not want to know
             raise
         _send_all(connection, pipe.take(), reactor, end)
         if done:

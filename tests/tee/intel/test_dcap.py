@@ -199,11 +199,13 @@ def test_the_known_differences_are_as_listed(make: Any, library: str, ours: str,
     assert (failed or [str(found.status)]) == [ours], why
 
 
-def test_disagreement_is_a_failed_check() -> None:
-    evidence, collateral = signed("sgx")
-    report = sgx.verify(evidence, collateral, intel().roots(), NOW).report
+@pytest.mark.parametrize("name", ["sgx", "tdx"])
+def test_disagreement_is_a_failed_check(name: TeeName) -> None:
+    module: Any = tee.load(name)
+    evidence, collateral = signed(name)
+    report = module.verify(evidence, collateral, intel().roots(), NOW).report
     for said in (Opinion("OutOfDate", (), ""), Opinion("UpToDate", ("INTEL-SA-1",), ""), Opinion("", (), "no")):
-        checks = Checks("sgx")
+        checks = Checks(name)
         assert not check_agreement(checks, report, said)
         assert not checks.ok
 

@@ -186,6 +186,11 @@ CASES: list[tuple[str, Case, set[str]]] = [
         with_chain((*platform().pck.chain[:2], foreign_root().der)),
         {"pck.root", "pck.chain", "root_ca_crl.signature"},
     ),
+    (
+        "the chain's root is the pinned one's key in another certificate",
+        with_chain(bad_root(path_length=1)),
+        {"pck.root"},
+    ),
     ("the leaf is called something else", with_pck(name="Intel SGX PCK Certificat"), {"pck.names"}),
     ("the issuer is called something else", with_ca(name="Intel SGX PCK Other CA"), {"pck.names"}),
     (

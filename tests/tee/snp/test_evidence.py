@@ -38,6 +38,12 @@ def test_reads_what_it_writes(machines: Machines) -> None:
     assert snp.verify(evidence, collateral, machines.vendor.roots, NOW).product == "Genoa"
 
 
+@pytest.mark.parametrize("more", [0, 1, 1183, 1185])
+def test_a_file_that_ends_behind_the_head_of_a_report_is_no_evidence(more: int) -> None:
+    assert not snp.is_evidence(b"\x04\x82\x04\xa0" + b"\2" * more)
+    assert snp.is_evidence(b"\x04\x82\x04\xa0" + b"\2" * 1184)
+
+
 def test_evidence_without_lists_is_evidence(machines: Machines) -> None:
     assert snp.parse(encoded(machines, crls=0))[1].crls == ()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from donjon.errors import ParseError
 from donjon.tee import snp
@@ -300,7 +301,7 @@ def test_nothing_else_would_refuse(machines: Machines, violation: Violation, mon
     record = Checks.record
 
     def without(self: Checks, item: MadeCheck) -> bool:
-        return record(self, replace(item, outcome=Outcome.PASSED) if item.name == violation.check else item)
+        return record(self, structs.replace(item, outcome=Outcome.PASSED) if item.name == violation.check else item)
 
     monkeypatch.setattr(Checks, "record", without)
     assert violation.case(machines, violation.rows).judge().accepted
@@ -332,7 +333,7 @@ def test_refuses_old_firmware_in_each_tcb(machines: Machines, lowest: str, monke
 
         def without(self: Checks, item: MadeCheck, kept: str = kept) -> bool:
             drop = item.name in dropped and item.name != kept
-            return record(self, replace(item, outcome=Outcome.PASSED) if drop else item)
+            return record(self, structs.replace(item, outcome=Outcome.PASSED) if drop else item)
 
         monkeypatch.setattr(Checks, "record", without)
         assert set(failed(Case(chip, rows, policy=policy).judge())) == {kept}
@@ -442,6 +443,14 @@ def test_a_minimum_adds_to_the_shipped_one(machines: Machines) -> None:
     assert "expected at least microcode=71 fmc=2 snp=4, got fmc=1" in found["tcb.reported_minimum"]
     no_such = Case(machines.genoa, policy={"minimum_tcb": {"Genoa": {"fmc": 1}}}).judge()
     assert "tcb.reported_minimum" in failed(no_such), "a part that the product does not have is not new enough"
+
+
+@pytest.mark.parametrize("part", ["bootloader", "tee", "snp", "microcode"])
+def test_each_part_of_a_minimum_is_asked(machines: Machines, part: str) -> None:
+    found = machines.genoa.tcb.parts()[part]
+    for number, passes in ((found, True), (found + 1, False)):
+        policy = {"tcb_floor": "none", "minimum_tcb": {"Genoa": {part: number}}}
+        assert ("tcb.reported_minimum" not in failed(Case(machines.genoa, policy=policy).judge())) is passes
 
 
 # Reading the table

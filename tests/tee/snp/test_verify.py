@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import structs
 
 from donjon.errors import BugError, ParseError, UsageError
 from donjon.tee import snp
@@ -311,7 +312,7 @@ def test_nothing_else_would_refuse(machines: Machines, check: str, make: Make, m
     record = Checks.record
 
     def without(self: Checks, item: Check) -> bool:
-        return record(self, replace(item, outcome=Outcome.PASSED) if item.name == check else item)
+        return record(self, structs.replace(item, outcome=Outcome.PASSED) if item.name == check else item)
 
     monkeypatch.setattr(Checks, "record", without)
     assert make(machines).judge().accepted

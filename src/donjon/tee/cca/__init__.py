@@ -10,7 +10,7 @@ import hashlib
 from donjon.errors import ParseError
 from donjon.tee.cca import evidence as _evidence
 from donjon.tee.cca.collateral import Collateral, join, read_anchors, read_collateral, read_roots
-from donjon.tee.cca.evidence import Evidence
+from donjon.tee.cca.evidence import Evidence, claimed
 from donjon.tee.cca.layout import MAX_TOKEN
 from donjon.tee.cca.policy import Policy, judge, trust_vector
 from donjon.tee.cca.verify import verify
@@ -25,6 +25,7 @@ __all__ = [
     "Collateral",
     "Evidence",
     "Policy",
+    "claimed",
     "is_evidence",
     "join",
     "judge",

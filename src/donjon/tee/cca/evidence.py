@@ -189,3 +189,9 @@ def realm_key(claims: RealmClaims) -> Point:
     if key.operations is not None and layout.VERIFY not in key.operations:
         raise ParseError(f"{where}, key_ops (4): expected {layout.VERIFY} (verify) among them, got {key.operations}")
     return Point(curve, key.x, key.y)
+
+
+def claimed(evidence: Evidence) -> tuple[bytes, bytes]:
+    """What it says that it binds, before anybody has verified it: report data, and the personalization value."""
+    realm = evidence.realm.claims
+    return realm.challenge, realm.personalization_value

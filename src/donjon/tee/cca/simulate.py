@@ -27,14 +27,22 @@ from typing import Any
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
-from donjon.errors import UsageError
+from donjon.errors import ParseError, UsageError
 from donjon.tee.cca import layout
 from donjon.tee.cca.collateral import EC_CURVES, Event, anchor_name, digest, replay
 from donjon.tee.cca.layout import CURVES, HASHES, Curve, PlatformClaims, RealmClaims, SwComponent
 from donjon.tee.cca.verify import HASH_OBJECTS
 from donjon.tee.contract import Roots
+from donjon.tee.simulated import Blobs, State, Word
+from donjon.wire import der
 
 PRODUCT = "Donjon simulated CCA platform"
 IMPLEMENTATION_ID = b"donjon.simulated.cca.platform".ljust(32, b"\0")
@@ -139,8 +147,13 @@ class SimulatedPlatform:
             curve, realm_curve: "P-256", "P-384" or "P-521".
             claims: fields of `PlatformClaims` that shall be otherwise, e.g. `lifecycle=0x5000`.
         """
-        cpak = ec.generate_private_key(EC_CURVES[curve]())
-        rak = ec.generate_private_key(EC_CURVES[realm_curve]())
+        return cls.of(
+            ec.generate_private_key(EC_CURVES[curve]()), ec.generate_private_key(EC_CURVES[realm_curve]()), **claims
+        )
+
+    @classmethod
+    def of(cls, cpak: ec.EllipticCurvePrivateKey, rak: ec.EllipticCurvePrivateKey, **claims: Any) -> SimulatedPlatform:
+        """The same with keys that are there."""
         best = PlatformClaims(
             profile=layout.PLATFORM_1_0,
             challenge=bytes(32),
@@ -254,3 +267,146 @@ def curve_of(key: ec.EllipticCurvePrivateKey) -> Curve:
 
 def _spki(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+# For donjon.sim, see donjon.tee.simulated
+
+MAKER = "arm"
+_LIFECYCLES = {
+    layout.Lifecycle.SECURED: "nobody can look into the platform",
+    layout.Lifecycle.UNKNOWN: "the platform does not say",
+    layout.Lifecycle.ASSEMBLY_AND_TEST: "it is being made",
+    layout.Lifecycle.PROVISIONING: "it is being given its keys",
+    layout.Lifecycle.REALM_DEBUG: "who manages the realms can be debugged",
+    layout.Lifecycle.ROOT_DEBUG: "everything can be debugged",
+    layout.Lifecycle.DECOMMISSIONED: "it is out of use",
+}
+_NUMBERS = {str(state): number << 8 for number, state in layout.LIFECYCLES.items()}
+# fmt: off
+WORDS = (
+    *(Word("lifecycle", str(state), about, "" if state is layout.Lifecycle.SECURED else "platform.lifecycle")
+      for state, about in _LIFECYCLES.items()),
+    Word("profile", "platform-1.0-realm-2.0", "the platform's profile of 2023, the realm's of 2024"),
+    Word("profile", "platform-2.0", "both of 2024"),
+    Word("profile", "platform-1.0", "both of 2023"),
+    Word("profile", "legacy", "of before 2023: deprecated, which the verdict notes"),
+    Word("tag", "tag-907", "the collection of today"),
+    Word("tag", "tag-399", "the older collection"),
+    Word("anchor", "known", "the platform's key is among the roots"),
+    Word("anchor", "unknown-platform", "it is not", "platform.anchor"),
+    Word("memory", "private", "encrypted under a key that no other realm has"),
+    Word("memory", "shared", "under one that others have too; legacy and 2023 do not say"),
+    Word("exposure", "alone", "nothing beside the processor reaches the realm's memory, firmware stays as measured"),
+    Word("exposure", "live-activation", "firmware may be replaced while the realm runs", "realm.live_activation"),
+    Word("exposure", "devices", "devices are assigned to the realm", "realm.devices"),
+)
+# fmt: on
+_PROFILES = {
+    "platform-1.0-realm-2.0": (layout.PLATFORM_1_0, layout.REALM_2_0),
+    "platform-2.0": (layout.PLATFORM_2_0, layout.REALM_2_0),
+    "platform-1.0": (layout.PLATFORM_1_0, layout.REALM_1_0),
+    "legacy": (layout.LEGACY_PLATFORM, layout.LEGACY_REALM),
+}
+_EXPOSURE: Mapping[str, Mapping[str, Any]] = {
+    "alone": {},
+    "live-activation": {"lfa_policy": 1},
+    "devices": {"devices_token_hash": hashlib.sha256(b"the evidence of simulated devices").digest()},
+}
+
+
+def make(now: datetime) -> dict[str, bytes]:
+    """Keys of a new platform; they have no dates."""
+    del now
+    return dump(SimulatedPlatform.new())
+
+
+def dump(platform: SimulatedPlatform) -> dict[str, bytes]:
+    """Its keys, PEM."""
+    return {
+        f"arm-{name}.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for name, key in (("cpak", platform.cpak), ("rak", platform.rak))
+    }
+
+
+def open_maker(files: Mapping[str, bytes]) -> SimulatedPlatform:
+    """The platform again.
+
+    Raises:
+        ParseError: a file is missing, or is not what `dump` gave.
+    """
+    keys = []
+    for name in ("arm-cpak.key", "arm-rak.key"):
+        try:
+            key = load_pem_private_key(files.get(name, b""), None)
+        except (ValueError, TypeError) as error:
+            raise ParseError(f"{name}: expected a private key: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+            raise ParseError(f"{name}: expected a key on P-384")
+        keys.append(key)
+    return SimulatedPlatform.of(*keys)
+
+
+def renew(platform: SimulatedPlatform, now: datetime) -> SimulatedPlatform:
+    """The same: nothing of it ends."""
+    del now
+    return platform
+
+
+def roots(platform: SimulatedPlatform) -> Roots:
+    """What somebody has to trust in order to believe it."""
+    return platform.roots()
+
+
+def guest(platform: SimulatedPlatform, state: State, workload: bytes) -> Guest:
+    """A realm on a platform in this state.
+
+    Args:
+        workload: the realm personalization value, at most 64 bytes.
+    """
+    if len(workload) > 64:
+        raise UsageError(f"personalization value: expected at most 64 bytes, got {len(workload)}")
+    return Guest(platform, state, workload)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a realm can ask of its hardware."""
+
+    platform: SimulatedPlatform
+    state: State
+    workload: bytes
+
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
+        """The token."""
+        del now, privlevel
+        state = self.state
+        platform, realm = _PROFILES[state["profile"]]
+        changes: dict[str, Any] = {"profile": platform, "lifecycle": _NUMBERS[state["lifecycle"]]}
+        if platform == layout.PLATFORM_2_0:
+            changes["client_id"] = 1
+        if state["anchor"] == "unknown-platform":
+            changes["instance_id"] = b"\x01" + hashlib.sha256(b"another platform").digest()
+        mec = 1 if state["memory"] == "private" else 0
+        # The realm's id is always the same, as a realm that starts again from the same image keeps it.
+        id_ = b"\x01" + hashlib.sha256(self.platform.claims.instance_id + b"realm").digest()
+        return Blobs(
+            self.platform.token(
+                SimulatedRealm(REALM, self.workload, profile=realm, mec_policy=mec, instance_id=id_),
+                report_data,
+                layout.COLLECTION_TAG if state["tag"] == "tag-399" else layout.CMW_TAG,
+                platform_changes=changes,
+                realm_changes=_EXPOSURE[state["exposure"]],
+            )
+        )
+
+    def evidence(self, report_data: bytes, now: datetime) -> bytes:
+        """The token, wrapped."""
+        return der.encode(der.OCTET_STRING, self.blobs(report_data, now).report)
+
+    def collateral(self, now: datetime) -> bytes:
+        """There is none."""
+        del now
+        raise UsageError("Arm: nothing is published about a platform beside its key, which is among the roots")
+
+
+REALM = hashlib.sha256(b"a simulated realm").digest()

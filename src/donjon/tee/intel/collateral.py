@@ -40,6 +40,8 @@ _HEADER = 48
 """Bytes of a quote's header."""
 _ECDSA = "1.2.840.10045.4.3.2"
 """With SHA-256: how Intel signs."""
+MAX_KEPT = 64 * 1024
+"""Bytes of collateral that are remembered once they are read, and what they are worth. Today's have about 20 KiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,11 @@ Source: Enarx Steward, crates/attestation/src/sgx/quote/mod.rs, struct SgxEviden
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from donjon.errors import ParseError
 from donjon.tee.intel import strictjson, x509
-from donjon.tee.intel.collateral import MAX_CRLS, Collateral, Signed
+from donjon.tee.intel.collateral import MAX_CRLS, MAX_KEPT, Collateral, Signed
 from donjon.tee.intel.layout import MAX_QUOTE
 from donjon.wire import der
 from donjon.wire.der import OCTET_STRING, SEQUENCE, UTF8_STRING, Der, encode
@@ -47,6 +49,27 @@ def decode(data: bytes) -> tuple[bytes, Collateral, bytes | None]:
     quote = body.octets("quote")
     if len(quote) > MAX_QUOTE:
         raise body.refuse("quote", f"at most {MAX_QUOTE} bytes", str(len(quote)))
+    # The same for all machines of one kind, for weeks: read once. What is long, which nobody real sends, is not kept.
+    parts = [body.whole(SEQUENCE, "crls"), body.whole(SEQUENCE, "tcb")]
+    if body.tag == _QE_IDENTITY:
+        parts.append(body.whole(_QE_IDENTITY, "qeIdentity"))
+    together = b"".join(parts)
+    collateral = _collateral(together) if len(together) <= MAX_KEPT else _collateral.__wrapped__(together)
+    event_log = None
+    if body.tag == _EVENT_LOG:
+        wrapped = body.inside(_EVENT_LOG, "eventLog")
+        event_log = wrapped.octets("")
+        wrapped.end()
+        if len(event_log) > MAX_EVENT_LOG:
+            raise body.refuse("eventLog", f"at most {MAX_EVENT_LOG} bytes", str(len(event_log)))
+    body.end()
+    return quote, collateral, event_log
+
+
+@lru_cache(maxsize=64)
+def _collateral(data: bytes) -> Collateral:
+    """Read `crls`, `tcb` and `qeIdentity`; nothing of it is believed yet."""
+    body = Der(data, "evidence")
     holder = body.sequence("crls")
     entries = holder.sequence()
     holder.end()
@@ -59,18 +82,8 @@ def decode(data: bytes) -> tuple[bytes, Collateral, bytes | None]:
         crls.append(entry.whole(SEQUENCE, "crl"))
         entry.end()
     tcb_info = _signed(body.sequence("tcb"), "tcbInfo")
-    qe_identity = (
-        _signed(body.inside(_QE_IDENTITY, "qeIdentity"), "enclaveIdentity") if body.tag == _QE_IDENTITY else None
-    )
-    event_log = None
-    if body.tag == _EVENT_LOG:
-        wrapped = body.inside(_EVENT_LOG, "eventLog")
-        event_log = wrapped.octets("")
-        wrapped.end()
-        if len(event_log) > MAX_EVENT_LOG:
-            raise body.refuse("eventLog", f"at most {MAX_EVENT_LOG} bytes", str(len(event_log)))
-    body.end()
-    return quote, Collateral(tuple(crls), tcb_info, qe_identity), event_log
+    qe_identity = _signed(body.inside(_QE_IDENTITY, "qeIdentity"), "enclaveIdentity") if body.left else None
+    return Collateral(tuple(crls), tcb_info, qe_identity)
 
 
 def encode_evidence(quote: bytes, collateral: Collateral, event_log: bytes | None = None) -> bytes:

@@ -20,8 +20,9 @@ from donjon.errors import ParseError
 _ALGORITHM = ECDSA(SHA256())
 
 
+@lru_cache(maxsize=256)
 def public_key(point: bytes, where: str) -> EllipticCurvePublicKey:
-    """Read x || y, 32 bytes each, big endian.
+    """Read x || y, 32 bytes each, big endian. Remembered: all quotes of one machine have the same attestation key.
 
     Raises:
         ParseError: no such point is on the curve.

@@ -38,7 +38,7 @@ from donjon.errors import ParseError, UsageError
 from donjon.tee.contract import Roots
 from donjon.tee.intel import pck
 from donjon.tee.intel import x509 as pki
-from donjon.tee.intel.collateral import Collateral, Signed
+from donjon.tee.intel.collateral import Collateral, Signed, to_json
 from donjon.tee.intel.layout import (
     INTEL_QE,
     PCK_CHAIN,
@@ -52,6 +52,7 @@ from donjon.tee.intel.p256 import point, sign
 from donjon.tee.intel.pck import Platform, SgxType
 from donjon.tee.intel.tcb import TcbStatus
 from donjon.tee.intel.verify import ROOT
+from donjon.tee.simulated import State, Word
 from donjon.wire import pack
 from donjon.wire.der import (
     BOOLEAN,
@@ -175,16 +176,24 @@ class SimulatedIntel:
     @classmethod
     def new(cls, now: datetime) -> SimulatedIntel:
         """Make keys and certificates, valid from a day before `now` on."""
+        return cls._made([generate_private_key(SECP256R1()) for _ in range(4)], now)
+
+    def signed_anew(self, now: datetime) -> SimulatedIntel:
+        """The same keys with new certificates."""
+        return self._made([authority.key for authority in self.authorities().values()], now)
+
+    @classmethod
+    def _made(cls, keys: Sequence[EllipticCurvePrivateKey], now: datetime) -> SimulatedIntel:
         start = now - timedelta(days=1)
-        key = generate_private_key(SECP256R1())
+        key, processor, platform, signer = keys
         name = subject(pck.ROOT_NAME)
         der = certificate(pck.ROOT_NAME, key, name, key, start, start + LIFETIME, path_length=1)
         root = Authority(key, der, (der,))
         return cls(
             root,
-            root.issue(pck.CA_NAMES[0], start, path_length=0),
-            root.issue(pck.CA_NAMES[1], start, path_length=0),
-            root.issue(pck.TCB_SIGNER_NAME, start),
+            root.issue(pck.CA_NAMES[0], start, key=processor, path_length=0),
+            root.issue(pck.CA_NAMES[1], start, key=platform, path_length=0),
+            root.issue(pck.TCB_SIGNER_NAME, start, key=signer),
         )
 
     def roots(self) -> Roots:
@@ -244,7 +253,7 @@ class SimulatedIntel:
     def dump(self) -> dict[str, bytes]:
         """Keys and certificates as PEM, by names, for keeping; whoever keeps them keeps the keys from others."""
         found = {}
-        for name, authority in self._named().items():
+        for name, authority in self.authorities().items():
             private = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             found[f"{name}.pem"] = pki.pem(authority.chain[:1]).encode() + private
         return found
@@ -271,7 +280,8 @@ class SimulatedIntel:
             made[name] = Authority(key, der, (der, *above))
         return cls(**made)
 
-    def _named(self) -> dict[str, Authority]:
+    def authorities(self) -> dict[str, Authority]:
+        """All of them, the root first."""
         return {
             "root": self.root,
             "processor_ca": self.processor_ca,
@@ -596,3 +606,165 @@ def _refuse(changes: Mapping[str, Any]) -> None:
     """Unknown names of changes are mistakes of the caller."""
     if changes:
         raise UsageError(f"simulated Intel: expected known changes, got {', '.join(changes)}")
+
+
+# For donjon.sim, see donjon.tee.simulated
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Simulated Intel, and the keys of one machine of its making."""
+
+    intel: SimulatedIntel
+    pck_key: EllipticCurvePrivateKey
+    attestation_key: EllipticCurvePrivateKey
+
+    def machine(self, state: State, now: datetime) -> SimulatedPlatform:
+        """The machine in a state; its numbers are always the same, its PCK certificate is new."""
+        name = hashlib.sha256(self.intel.root.der).digest()
+        several = state["packages"] == "platform-ca"
+        numbers = platform_numbers(
+            ppid=name[:16],
+            platform_instance=name[16:] if several else None,
+            sgx_type=SgxType.SCALABLE if several else SgxType.STANDARD,
+            dynamic_platform=True if several else None,
+            cached_keys=True if several else None,
+            smt=True if several else None,
+        )
+        start = now - timedelta(days=1)
+        end = start
+        if state["pck"] == "pck-expired":
+            start -= LIFETIME
+        else:
+            end += LIFETIME
+        ca = "platform" if several else "processor"
+        made = self.intel.platform(numbers, ca=ca, key=self.pck_key, start=start, end=end)
+        return replace(made, attestation_key=self.attestation_key)
+
+    def collateral(self, state: State, machine: SimulatedPlatform, tee: TeeName, now: datetime) -> Collateral:
+        """What Intel has published about the machine, and a request brings along."""
+        if state["collateral"] == "no-collateral":
+            return Collateral()
+        at = now - timedelta(days=60) if state["collateral"] == "stale" else now
+        states = {key: TcbStatus(state.get(key, "").partition("-")[2] or "UpToDate") for key in ("qe", "module")}
+        made = self.intel.collateral(
+            machine,
+            tee,
+            at,
+            TcbStatus(state["tcb"]),
+            qe_status=states["qe"],
+            module_status=states["module"],
+        )
+        start = at - timedelta(days=1)
+        if state["pck"] == "pck-revoked":
+            above = self.intel.platform_ca if state["packages"] == "platform-ca" else self.intel.processor_ca
+            made = replace(made, crls=(made.crls[0], above.crl(start, [machine.pck.serial])))
+        elif state["pck"] == "ca-revoked":
+            serials = [self.intel.platform_ca.serial, self.intel.processor_ca.serial]
+            made = replace(made, crls=(self.intel.root.crl(start, serials), *made.crls[1:]))
+        return replace(made, qe_identity=None) if state["collateral"] == "no-qe-identity" else made
+
+
+MAKER = "intel"
+# fmt: off
+_TCB = {
+    TcbStatus.UP_TO_DATE: "Intel's lists know nothing against the platform",
+    TcbStatus.SW_HARDENING_NEEDED: "the guest must have been built with mitigations",
+    TcbStatus.CONFIGURATION_NEEDED: "the machine's owner must have switched something",
+    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: "both",
+    TcbStatus.OUT_OF_DATE: "known weaknesses are not fixed",
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: "they are not, and something must be switched",
+    TcbStatus.REVOKED: "keys of this level may be known to others",
+    TcbStatus.NOT_SUPPORTED: "below every level",
+}
+TCB_WORDS = tuple(
+    Word("tcb", str(status), about, "" if status is TcbStatus.UP_TO_DATE else "tcb.status")
+    for status, about in _TCB.items()
+)
+QE_WORDS = (
+    Word("qe", "qe-UpToDate", "the quoting enclave is current"),
+    Word("qe", "qe-OutOfDate", "it has known weaknesses", "tcb.status"),
+    Word("qe", "qe-Revoked", "its keys may be known to others", "tcb.status"),
+    Word("qe", "qe-NotSupported", "it is below every level", "tcb.status"),
+)
+MODULE_WORDS = (
+    Word("module", "module-UpToDate", "the TDX module is current"),
+    Word("module", "module-OutOfDate", "it has known weaknesses", "tcb.status"),
+    Word("module", "module-Revoked", "nobody should rely on it", "tcb.status"),
+    Word("module", "module-NotSupported", "it is below every level", "tcb.status"),
+)
+MACHINE_WORDS = (
+    Word("pck", "pck-certified", "the platform's certificate is good"),
+    Word("pck", "pck-expired", "it has ended", "pck.validity"),
+    Word("pck", "pck-revoked", "its issuer's list names it", "pck.not_revoked"),
+    Word("pck", "ca-revoked", "the root's list names its issuer", "pck_ca.not_revoked"),
+    Word("packages", "platform-ca", "a server, certified by the Platform CA"),
+    Word("packages", "processor-ca", "a machine with one processor, certified by the Processor CA"),
+    Word("collateral", "fresh", "evidence brings all that Intel has published about it"),
+    Word("collateral", "stale", "lists and CRLs have ended", "root_ca_crl.validity"),
+    Word("collateral", "no-qe-identity", "as Enarx's requests: without QE identity", "qe_identity.present"),
+    Word("collateral", "no-collateral", "the quote alone", "root_ca_crl.present"),
+)
+# fmt: on
+_KEYS = ("pck", "attestation")
+
+
+def make(now: datetime) -> dict[str, bytes]:
+    """Keys and certificates of a new maker."""
+    keys = (generate_private_key(SECP256R1()), generate_private_key(SECP256R1()))
+    return dump(Maker(SimulatedIntel.new(now), *keys))
+
+
+def dump(maker: Maker) -> dict[str, bytes]:
+    """Its files, PEM."""
+    found = {f"intel-{name}": data for name, data in maker.intel.dump().items()}
+    for name, key in zip(_KEYS, (maker.pck_key, maker.attestation_key), strict=True):
+        found[f"intel-{name}.key"] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return found
+
+
+def open_maker(files: Mapping[str, bytes]) -> Maker:
+    """The maker again.
+
+    Raises:
+        ParseError: a file is missing, or is not what `dump` gave.
+    """
+    intel = SimulatedIntel.load({name.removeprefix("intel-"): data for name, data in files.items()})
+    keys = []
+    for name in _KEYS:
+        try:
+            key = load_pem_private_key(files.get(f"intel-{name}.key", b""), None)
+        except (ValueError, TypeError) as error:
+            raise ParseError(f"intel-{name}.key: expected a private key: {error}") from error
+        if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
+            raise ParseError(f"intel-{name}.key: expected a key on P-256")
+        keys.append(key)
+    return Maker(intel, *keys)
+
+
+def renew(maker: Maker, now: datetime) -> Maker:
+    """The maker with certificates that hold at `now` and a year on, for the same keys."""
+    held = [pki.certificate(authority.der) for authority in maker.intel.authorities().values()]
+    start = max(item.not_valid_before_utc for item in held)
+    end = min(item.not_valid_after_utc for item in held)
+    if start <= now <= end - timedelta(days=365):
+        return maker
+    return replace(maker, intel=maker.intel.signed_anew(now))
+
+
+def roots(maker: Maker) -> Roots:
+    """What somebody has to trust in order to believe it."""
+    return maker.intel.roots()
+
+
+def published(maker: Maker, state: State, tee: TeeName, now: datetime) -> bytes:
+    """What Intel has published about the machine, as a QuoteCollateralV3 in JSON.
+
+    Raises:
+        UsageError: the state leaves out a part of it.
+    """
+    machine = maker.machine(state, now)
+    found = maker.collateral(state, machine, tee, now)
+    if not (found.tcb_info and found.qe_identity):
+        raise UsageError(f"Intel: not all collateral is there in the state {state['collateral']}")
+    return to_json(found, machine.pck.chain).encode()

@@ -25,12 +25,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Generic, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 from donjon.errors import BugError
-from donjon.tee.contract import Checks, Roots
+from donjon.tee.contract import Check, Checks, Outcome, Roots, shown
 from donjon.tee.intel import pck, tcb, x509
-from donjon.tee.intel.collateral import Collateral, Signed, split_crls
+from donjon.tee.intel.collateral import MAX_KEPT, Collateral, Signed, split_crls
 from donjon.tee.intel.layout import PCK_CHAIN, Signature
 from donjon.tee.intel.p256 import is_known, is_signed
 from donjon.tee.intel.tcb import QeIdentity, State, TcbInfo, TcbStatus
@@ -186,8 +189,7 @@ def check_quote(checks: Checks, quote: Quote, collateral: Collateral, roots: Roo
     ):
         return found
     judgement = _Judgement(checks, collateral, roots, now, found, signature.chain)
-    judgement.check_pck()  # (2)
-    judgement.check_crls()  # (3)
+    judgement.check_platform()  # (2), (3)
     found.platform = pck.platform(signature.chain[0])
     judgement.check_qe_report(signature)  # (4)
     identity = judgement.check_qe(quote)  # (5)
@@ -203,6 +205,186 @@ def check_quote(checks: Checks, quote: Quote, collateral: Collateral, roots: Roo
         judgement.check_tdx_module(info, quote.td)  # (8)
     judgement.settle(quote, info, identity)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A question about time, to be asked at each judgement: of collateral, whether it is in its time or the grace."""
+
+    name: str
+    start: datetime
+    end: datetime | None
+    collateral: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What certificates and lists are at any time, whoever shows them: the same bytes, the same answers.
+
+    Args:
+        steps: in order, what was asked and what has to be asked at each judgement.
+        missing: what nobody brought. root_crl: the root's list, where it can be believed.
+        key: the PCK's. believed: whether the list was signed by whom it should be, down from the pinned root.
+    """
+
+    steps: tuple[Check | _Window, ...]
+    missing: tuple[str, ...] = ()
+    key: EllipticCurvePublicKey | None = None
+    root_crl: x509.Crl | None = None
+    believed: bool = False
+
+
+class _RefusedError(Exception):
+    """Carries a standing that is not to be remembered: anybody can send what has none."""
+
+    def __init__(self, standing: _Standing) -> None:
+        super().__init__()
+        self.standing = standing
+
+
+def _platform_standing(chain: tuple[bytes, ...], crls: tuple[bytes, ...], anchor: bytes) -> _Standing:
+    """Of the PCK chain and the CRLs: steps (2) and (3)."""
+    try:
+        short = sum(map(len, crls)) <= MAX_KEPT
+        return (_good_platform if short else _good_platform.__wrapped__)(chain, crls, anchor)
+    except _RefusedError as refused:
+        return refused.standing
+
+
+@lru_cache(maxsize=256)
+def _good_platform(chain: tuple[bytes, ...], crls: tuple[bytes, ...], anchor: bytes) -> _Standing:
+    steps = _Steps(anchor)
+    facts = steps.check_pck(chain)
+    root_crl = steps.check_crls(chain, crls)
+    return steps.standing(_Standing(tuple(steps.steps), steps.missing, facts.key, root_crl))
+
+
+def _list_standing(name: str, signed: Signed, root: bytes, root_crl: x509.Crl | None, anchor: bytes) -> _Standing:
+    """Of TCB info or QE identity, as signed by Intel.
+
+    Args:
+        root: the PCK chain's.
+    """
+    try:
+        short = len(signed.body) <= MAX_KEPT
+        return (_good_list if short else _good_list.__wrapped__)(name, signed, root, root_crl, anchor)
+    except _RefusedError as refused:
+        return refused.standing
+
+
+@lru_cache(maxsize=256)
+def _good_list(name: str, signed: Signed, root: bytes, root_crl: x509.Crl | None, anchor: bytes) -> _Standing:
+    steps = _Steps(anchor)
+    believed = steps.check_signed(name, signed, root, root_crl)
+    return steps.standing(_Standing(tuple(steps.steps), believed=believed))
+
+
+class _Steps:
+    """Makes a standing. Nothing here knows the time."""
+
+    def __init__(self, anchor: bytes) -> None:
+        self.anchor = anchor
+        digest = hashlib.sha256(anchor).hexdigest() if anchor else "but none is pinned"
+        self.pinned = f"the pinned root, {digest}"
+        self.steps: list[Check | _Window] = []
+        self.missing: tuple[str, ...] = ()
+
+    def standing(self, made: _Standing) -> _Standing:
+        """Hand it over.
+
+        Raises:
+            _RefusedError: a question has failed.
+        """
+        if any(isinstance(step, Check) and step.outcome is Outcome.FAILED for step in made.steps):
+            raise _RefusedError(made)
+        return made
+
+    def that(self, name: str, ok: bool, found: object, demanded: object, spec: str) -> bool:
+        """As `Checks.that`."""
+        self.steps.append(Check(name, Outcome.PASSED if ok else Outcome.FAILED, shown(found), shown(demanded), spec))
+        return ok
+
+    def check_pck(self, chain: tuple[bytes, ...]) -> x509.Chain:
+        """The PCK certificate, its issuer, the root."""
+        facts = x509.chain(chain)
+        names = facts.names
+        self.that(
+            "pck.names",
+            len(names) == 3 and names[0] == pck.LEAF_NAME and names[1] in pck.CA_NAMES and names[2] == pck.ROOT_NAME,
+            ", ".join(names),
+            _PCK_NAMES,
+            "QVL 4.1.2.4.4",
+        )
+        self.check_chain("pck", chain[-1], facts)
+        return facts
+
+    def check_chain(self, name: str, root: bytes, chain: x509.Chain) -> bool:
+        """Whether a chain is one, and ends where it has to."""
+        trusted = self.that(f"{name}.root", root == self.anchor, chain.root, self.pinned, "QVL 4.1.2.2")
+        whole = self.that(
+            f"{name}.chain",
+            not chain.problem,
+            chain.problem or f"{len(chain.names)} certificates",
+            "each issued by the next",
+            "RFC 5280 6.1",
+        )
+        self.steps.append(_Window(f"{name}.validity", chain.start, chain.end, collateral=False))
+        return trusted and whole
+
+    def check_crls(self, chain: tuple[bytes, ...], crls: tuple[bytes, ...]) -> x509.Crl | None:
+        """The CRLs, and the PCK chain against them."""
+        root, issued = split_crls(Collateral(crls), chain)
+        root_crl = self.check_crl("root_ca_crl", root, chain[-1])
+        pck_crl = self.check_crl("pck_crl", issued, chain[1] if len(chain) > 1 else chain[0])
+        if len(chain) > 1:
+            self.check_revoked("pck_ca.not_revoked", root_crl, chain[1], chain[-1])
+            self.check_revoked("pck.not_revoked", pck_crl, chain[0], chain[1])
+        return root_crl
+
+    def check_crl(self, name: str, crl: x509.Crl | None, issuer: bytes) -> x509.Crl | None:
+        """The CRL, if it is at hand and signed by its issuer."""
+        if crl is None:
+            self.missing += (name,)
+            self.that(f"{name}.present", False, "nothing", "at hand", "PCS v4")
+            return None
+        self.that(f"{name}.present", True, crl.issuer_name, "at hand", "QVL 4.1.2.4.6")
+        try:
+            x509.revoked(crl.der, issuer)
+            problem = ""
+        except x509.BadChainError as error:
+            problem = str(error)
+        good = self.that(f"{name}.signature", not problem, problem or "signed", "its issuer's", "RFC 5280 6.3.3")
+        self.steps.append(_Window(f"{name}.validity", crl.this_update, crl.next_update, collateral=True))
+        return crl if good else None
+
+    def check_revoked(self, name: str, crl: x509.Crl | None, der: bytes, issuer: bytes) -> None:
+        """Whether a list that can be believed names a certificate."""
+        serial = x509.certificate(der).serial_number
+        if crl is None:
+            why = "there is no CRL that could be believed"
+            self.steps.append(Check(name, Outcome.NOT_APPLICABLE, why, "", "QVL 4.1.2.4.7"))
+        else:
+            revoked = serial in x509.revoked(crl.der, issuer)
+            self.that(
+                name, not revoked, f"{serial:x} {'in' if revoked else 'not in'} the CRL", "not listed", "QVL 4.1.2.4.7"
+            )
+
+    def check_signed(self, name: str, signed: Signed, root: bytes, root_crl: x509.Crl | None) -> bool:
+        """Whether Intel signed the object."""
+        self.that(f"{name}.present", True, f"{len(signed.body)} bytes", "at hand", "PCS v4")
+        signer = x509.chain(signed.chain)
+        expected = (pck.TCB_SIGNER_NAME, pck.ROOT_NAME)
+        named = self.that(f"{name}_signer.names", signer.names == expected, signer.names, expected, "QVL 4.1.2.7")
+        trusted = self.check_chain(f"{name}_signer", signed.chain[-1], signer)
+        self.check_revoked(f"{name}_signer.not_revoked", root_crl, signed.chain[0], root)
+        good = self.that(
+            f"{name}.signature",
+            signer.key is not None and is_known(signed.body, signed.signature, signer.key),
+            signed.signature,
+            "the TCB signer's over the object as it came",
+            "QVL 4.1.2.7",
+        )
+        return named and trusted and good
 
 
 class _Judgement:
@@ -223,74 +405,27 @@ class _Judgement:
         self.now = now
         self.found = found
         self.chain = chain
-        self.pck = x509.chain(chain)
-        digest = hashlib.sha256(self.anchor).hexdigest() if self.anchor else "but none is pinned"
-        self.pinned = f"the pinned root, {digest}"
-        self.root_crl: x509.Crl | None = None
+        self.platform = _platform_standing(chain, collateral.crls, self.anchor)
 
-    def check_pck(self) -> None:
-        """The PCK certificate, its issuer, the root."""
-        names = self.pck.names
-        self.checks.that(
-            "pck.names",
-            len(names) == 3 and names[0] == pck.LEAF_NAME and names[1] in pck.CA_NAMES and names[2] == pck.ROOT_NAME,
-            ", ".join(names),
-            _PCK_NAMES,
-            "QVL 4.1.2.4.4",
-        )
-        self._check_chain("pck", self.chain[-1], self.pck)
+    def check_platform(self) -> None:
+        """The PCK chain and the CRLs."""
+        self._ask(self.platform)
 
-    def _check_chain(self, name: str, root: bytes, chain: x509.Chain) -> bool:
-        """Whether a chain is one at any time and at this one."""
-        trusted = self.checks.that(f"{name}.root", root == self.anchor, chain.root, self.pinned, "QVL 4.1.2.2")
-        whole = self.checks.that(
-            f"{name}.chain",
-            not chain.problem,
-            chain.problem or f"{len(chain.names)} certificates",
-            "each issued by the next",
-            "RFC 5280 6.1",
-        )
-        self._narrow(chain.start, chain.end)
-        self.checks.within(f"{name}.validity", chain.start, chain.end, self.now, "RFC 5280 4.1.2.5")
-        return trusted and whole
-
-    def check_crls(self) -> None:
-        """The CRLs, and the PCK chain against them."""
-        root, issued = split_crls(self.collateral, self.chain)
-        self.root_crl = self._check_crl("root_ca_crl", root, self.chain[-1])
-        pck_crl = self._check_crl("pck_crl", issued, self.chain[1] if len(self.chain) > 1 else self.chain[0])
-        if len(self.chain) > 1:
-            self._check_revoked("pck_ca.not_revoked", self.root_crl, self.chain[1], self.chain[-1])
-            self._check_revoked("pck.not_revoked", pck_crl, self.chain[0], self.chain[1])
-
-    def _check_crl(self, name: str, crl: x509.Crl | None, issuer: bytes) -> x509.Crl | None:
-        """The CRL, if it is at hand and signed by its issuer."""
-        if crl is None:
-            self._miss(name)
-            return None
-        self.checks.that(f"{name}.present", True, crl.issuer_name, "at hand", "QVL 4.1.2.4.6")
-        try:
-            x509.revoked(crl.der, issuer)
-            problem = ""
-        except x509.BadChainError as error:
-            problem = str(error)
-        good = self.checks.that(f"{name}.signature", not problem, problem or "signed", "its issuer's", "RFC 5280 6.3.3")
-        self._check_fresh(name, crl.this_update, crl.next_update)
-        return crl if good else None
-
-    def _check_revoked(self, name: str, crl: x509.Crl | None, der: bytes, issuer: bytes) -> None:
-        serial = x509.certificate(der).serial_number
-        if crl is None:
-            self.checks.skip(name, "there is no CRL that could be believed", "QVL 4.1.2.4.7")
-        else:
-            revoked = serial in x509.revoked(crl.der, issuer)
-            self.checks.that(
-                name, not revoked, f"{serial:x} {'in' if revoked else 'not in'} the CRL", "not listed", "QVL 4.1.2.4.7"
-            )
+    def _ask(self, standing: _Standing) -> None:
+        """Take over what holds at any time, and ask about this one."""
+        self.found.missing += standing.missing
+        for step in standing.steps:
+            if isinstance(step, Check):
+                self.checks.record(step)
+            elif step.collateral:
+                self._check_fresh(step.name, step.start, step.end)
+            elif step.end is not None:
+                self._narrow(step.start, step.end)
+                self.checks.within(step.name, step.start, step.end, self.now, "RFC 5280 4.1.2.5")
 
     def check_qe_report(self, signature: Signature) -> None:
         """The PCK signs the QE report, the QE report names the attestation key."""
-        key = self.pck.key
+        key = self.platform.key
         self.checks.that(
             "qe.signature",
             key is not None and is_signed(signature.qe_report_signed, signature.qe_signature, key),
@@ -307,7 +442,7 @@ class _Judgement:
         if body is None:
             return None
         identity = tcb.qe_identity(body)
-        self._check_fresh("qe_identity", identity.issue_date, identity.next_update)
+        self._check_fresh("qe_identity.validity", identity.issue_date, identity.next_update)
         if not self.checks.equal("qe_identity.id", identity.id, quote.qe_id, "QVL 4.1.2.4.14"):
             return None
         report = quote.signature.qe_report
@@ -320,8 +455,7 @@ class _Judgement:
         return identity
 
     def _check_masked(self, name: str, found: bytes, demanded: bytes, mask: bytes, spec: str) -> None:
-        masked = bytes(have & bit for have, bit in zip(found, mask, strict=True))
-        wanted = bytes(want & bit for want, bit in zip(demanded, mask, strict=True))
+        masked, wanted = _masked(found, mask), _masked(demanded, mask)
         self.checks.that(name, masked == wanted, found, f"{wanted.hex()} under {mask.hex()}", spec)
 
     def check_tcb_info(self, quote: Quote, platform: pck.Platform) -> TcbInfo | None:
@@ -330,7 +464,7 @@ class _Judgement:
         if body is None:
             return None
         info = tcb.tcb_info(body)
-        self._check_fresh("tcb_info", info.issue_date, info.next_update)
+        self._check_fresh("tcb_info.validity", info.issue_date, info.next_update)
         about = (
             self.checks.equal("tcb_info.id", info.id, quote.tcb_id, "QVL 4.1.2.4.9"),
             self.checks.equal("tcb_info.fmspc", bytes(info.fmspc), platform.fmspc, "QVL 4.1.2.4.10"),
@@ -341,22 +475,12 @@ class _Judgement:
     def _check_signed(self, name: str, signed: Signed | None) -> bytes | None:
         """The object's bytes, if Intel signed them."""
         if signed is None:
-            self._miss(name)
+            self.found.missing += (name,)
+            self.checks.that(f"{name}.present", False, "nothing", "at hand", "PCS v4")
             return None
-        self.checks.that(f"{name}.present", True, f"{len(signed.body)} bytes", "at hand", "PCS v4")
-        signer = x509.chain(signed.chain)
-        expected = (pck.TCB_SIGNER_NAME, pck.ROOT_NAME)
-        named = self.checks.equal(f"{name}_signer.names", signer.names, expected, "QVL 4.1.2.7")
-        trusted = self._check_chain(f"{name}_signer", signed.chain[-1], signer)
-        self._check_revoked(f"{name}_signer.not_revoked", self.root_crl, signed.chain[0], self.chain[-1])
-        good = self.checks.that(
-            f"{name}.signature",
-            signer.key is not None and is_known(signed.body, signed.signature, signer.key),
-            signed.signature,
-            "the TCB signer's over the object as it came",
-            "QVL 4.1.2.7",
-        )
-        return signed.body if named and trusted and good else None
+        standing = _list_standing(name, signed, self.chain[-1], self.platform.root_crl, self.anchor)
+        self._ask(standing)
+        return signed.body if standing.believed else None
 
     def check_tdx_module(self, info: TcbInfo, td: Td) -> None:
         """The TDX module's signer and attributes."""
@@ -375,14 +499,11 @@ class _Judgement:
             self.checks.skip("tdx_module.known", "a module without a version of its own", "QVL 4.1.2.4.11")
         if expected is not None:
             self.checks.equal("tdx_module.mr_signer", td.mr_signer_seam, bytes(expected.mrsigner), "QVL 4.1.2.4.11.1")
-            outside = bytes(
-                have & ~bit & 0xFF for have, bit in zip(td.seam_attributes, expected.attributes_mask, strict=True)
-            )
-            inside = bytes(have & bit for have, bit in zip(td.seam_attributes, expected.attributes_mask, strict=True))
-            wanted = bytes(want & bit for want, bit in zip(expected.attributes, expected.attributes_mask, strict=True))
+            inside = _masked(td.seam_attributes, expected.attributes_mask)
+            wanted = _masked(expected.attributes, expected.attributes_mask)
             self.checks.that(
                 "tdx_module.attributes",
-                inside == wanted and not any(outside),
+                inside == wanted and inside == td.seam_attributes,
                 td.seam_attributes,
                 f"{wanted.hex()} under {expected.attributes_mask.hex()}, and no other bit",
                 "QVL 4.1.2.4.11.2",
@@ -423,12 +544,15 @@ class _Judgement:
                 note = f"ended {late.days} days and {late.seconds // 3600} hours before"
             end += grace
             self._narrow(start, end)
-        self.checks.within(f"{name}.validity", start, end, self.now, "QVL 4.1.2.7", note)
+        self.checks.within(name, start, end, self.now, "QVL 4.1.2.7", note)
 
     def _narrow(self, start: datetime, end: datetime) -> None:
         self.found.valid_from = max(self.found.valid_from, start)
         self.found.valid_until = min(self.found.valid_until, end)
 
-    def _miss(self, name: str) -> None:
-        self.found.missing += (name,)
-        self.checks.that(f"{name}.present", False, "nothing", "at hand", "PCS v4")
+
+def _masked(value: bytes, mask: bytes) -> bytes:
+    """The bits of `value` that `mask` has; both are equally long."""
+    if len(value) != len(mask):
+        raise BugError(f"{len(value)} bytes under a mask of {len(mask)}")
+    return (int.from_bytes(value, "big") & int.from_bytes(mask, "big")).to_bytes(len(mask), "big")

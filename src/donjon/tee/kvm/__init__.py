@@ -22,6 +22,7 @@ __all__ = [
     "Collateral",
     "Evidence",
     "Policy",
+    "claimed",
     "is_evidence",
     "join",
     "judge",
@@ -130,3 +131,9 @@ def key_binding(spki: bytes) -> bytes:
     """Nothing binds a key."""
     del spki
     return b""
+
+
+def claimed(evidence: Evidence) -> tuple[bytes, bytes]:
+    """Nothing binds anything."""
+    del evidence
+    return b"", b""

@@ -11,7 +11,7 @@ from donjon.tee.intel import vendor_roots
 from donjon.tee.intel.evidence import MAX_EVIDENCE
 from donjon.tee.intel.evidence import encode_evidence as wrap
 from donjon.tee.sgx.collateral import Collateral, is_evidence, join, need, needs, read_collateral, read_roots
-from donjon.tee.sgx.evidence import Evidence, parse
+from donjon.tee.sgx.evidence import Evidence, claimed, parse
 from donjon.tee.sgx.policy import Policy, judge
 from donjon.tee.sgx.verify import examine, verify
 
@@ -23,6 +23,7 @@ __all__ = [
     "Collateral",
     "Evidence",
     "Policy",
+    "claimed",
     "examine",
     "is_evidence",
     "join",

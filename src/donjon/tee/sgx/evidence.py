@@ -8,7 +8,7 @@ from donjon.errors import ParseError
 from donjon.tee.intel import evidence as wrapping
 from donjon.tee.intel.collateral import Collateral
 from donjon.tee.intel.layout import MAX_QUOTE, Signature, read_signature
-from donjon.tee.sgx.layout import EnclaveReport, QuoteHeader
+from donjon.tee.sgx.layout import Attributes, EnclaveReport, QuoteHeader
 from donjon.wire import Cursor, size_of
 from donjon.wire.der import SEQUENCE
 
@@ -66,3 +66,8 @@ def parse(data: bytes) -> tuple[Evidence, Collateral]:
     if event_log is not None:
         raise ParseError("evidence.eventLog: expected none, as SGX has no event log")
     return parse_quote(quote), collateral
+
+
+def claimed(evidence: Evidence) -> tuple[bytes, bytes]:
+    """What it says that it binds, before anybody has verified it: report data, and the launcher's CONFIGID."""
+    return evidence.body.report_data, evidence.body.config_id if Attributes.KSS in evidence.body.attributes else b""

@@ -6,7 +6,17 @@ things without hardware.
 """
 
 from donjon.tee.snp.collateral import Collateral, join, needs, read_collateral, read_roots
-from donjon.tee.snp.evidence import MAX_EVIDENCE, Evidence, assemble, encode, is_evidence, key_binding, parse, wrap
+from donjon.tee.snp.evidence import (
+    MAX_EVIDENCE,
+    Evidence,
+    assemble,
+    claimed,
+    encode,
+    is_evidence,
+    key_binding,
+    parse,
+    wrap,
+)
 from donjon.tee.snp.policy import Policy, judge
 from donjon.tee.snp.roots import vendor as vendor_roots
 from donjon.tee.snp.verify import Genuine, verify
@@ -21,6 +31,7 @@ __all__ = [
     "Genuine",
     "Policy",
     "assemble",
+    "claimed",
     "encode",
     "is_evidence",
     "join",

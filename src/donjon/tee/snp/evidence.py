@@ -92,7 +92,7 @@ def is_evidence(data: bytes) -> bool:
     if len(data) == SIZE:
         return data[0] in VERSIONS and not any(data[1:4])
     if data[:4] == bytes((der.OCTET_STRING, 0x82, *SIZE.to_bytes(2, "big"))):
-        return data[4] in VERSIONS
+        return len(data) == SIZE + 4 and data[4] in VERSIONS
     try:
         return data[:1] == bytes((der.SEQUENCE,)) and Der(data, "file").sequence().sequence().tag == der.SEQUENCE
     except ParseError:
@@ -154,3 +154,8 @@ def key_binding(spki: bytes) -> bytes:
     Source: enarx/steward, crates/attestation/src/snp/mod.rs.
     """
     return sha384(spki).digest().ljust(64, b"\0")
+
+
+def claimed(evidence: Evidence) -> tuple[bytes, bytes]:
+    """What it says that it binds, before anybody has verified it: report data, and the launcher's HOST_DATA."""
+    return evidence.report.guest.report_data, evidence.report.guest.host_data

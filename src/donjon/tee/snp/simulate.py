@@ -22,14 +22,26 @@ from functools import cached_property
 from hashlib import sha512
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
-from donjon.errors import UsageError
+from donjon.errors import ParseError, UsageError
 from donjon.tee.contract import Roots
+from donjon.tee.simulated import Blobs, State, Word
+from donjon.tee.snp import collateral as addresses
+from donjon.tee.snp import floors
 from donjon.tee.snp import vek as names
+from donjon.tee.snp.certtable import write_table
+from donjon.tee.snp.evidence import encode
 from donjon.tee.snp.layout import (
     SIGNED,
     Cpuid,
@@ -166,11 +178,15 @@ class Vendor:
         keys: "ARK", "ASK" and "ASVK".
         since: from when on its certificates are valid; they are for 25 years, as AMD's.
         fields: anchors whose certificate is not the usual one: "Milan/ASK" → fields.
+        kept: the anchors as they were made before; else they are made when they are asked for.
+        vek: the key of every chip; else each chip gets its own.
     """
 
     keys: Mapping[str, rsa.RSAPrivateKey]
     since: datetime
     fields: Mapping[str, CertificateFields] = field(default_factory=dict)
+    kept: Roots | None = None
+    vek: ec.EllipticCurvePrivateKey | None = None
 
     @classmethod
     def make(cls, since: datetime) -> Vendor:
@@ -201,6 +217,8 @@ class Vendor:
     @cached_property
     def roots(self) -> Roots:
         """What somebody has to trust in order to believe this vendor."""
+        if self.kept is not None:
+            return self.kept
         anchors = {f"{product.name}/{kind}": self.anchor(product, kind) for product in Product for kind in SERIALS}
         return Roots(anchors, simulated=True)
 
@@ -245,7 +263,7 @@ class Vendor:
             self,
             product,
             kind,
-            ec.generate_private_key(ec.SECP384R1()),
+            self.vek or ec.generate_private_key(ec.SECP384R1()),
             identity.ljust(64, b"\0"),
             TCBS[product],
             since,
@@ -391,3 +409,195 @@ class Chip:
 def _table(part: Any, values: Mapping[str, Any]) -> object:
     """A part of the report, from the rows that are its."""
     return part(**{row: value for row, value in values.items() if row in part.__dataclass_fields__})
+
+
+# For donjon.sim, see donjon.tee.simulated
+
+MAKER = "amd"
+# fmt: off
+WORDS = (
+    Word("product", "turin", "a processor of the Turin generation"),
+    Word("product", "genoa", "of the Genoa generation"),
+    Word("product", "milan", "of the Milan generation, which is known to be broken", "policy.products"),
+    Word("key", "vcek", "the chip's own key has signed"),
+    Word("key", "vlek", "a key of a cloud provider has signed"),
+    Word("report", "report-usual", "of the version that the product's current firmware makes"),
+    Word("report", "report-2", "of version 2, which does not name its processor"),
+    Word("report", "report-3", "of version 3"),
+    Word("report", "report-5", "of version 5, with mitigation vectors"),
+    Word("firmware", "up-to-date", "firmware at the shipped minimum or above"),
+    Word("firmware", "out-of-date", "version numbers one below the shipped minimum", "tcb.reported_minimum"),
+    Word("firmware", "provisional", "newer firmware runs that is not committed yet", "policy.allow_provisional"),
+    Word("certificate", "key-certified", "the key's certificate is for this chip and TCB"),
+    Word("certificate", "key-expired", "it has ended", "chain.vek_validity"),
+    Word("certificate", "key-of-other-tcb", "it is for older microcode than is reported", "vek.microcode"),
+    Word("certificate", "key-of-other-chip", "it is for another chip", "vek.chip_id"),
+    Word("crl", "not-revoked", "a fresh revocation list, with nothing that matters"),
+    Word("crl", "revoked", "AMD's list names the ASK, or the ASVK", "crl.revoked"),
+    Word("crl", "crl-stale", "the list has ended", "crl.validity"),
+    Word("crl", "crl-missing", "there is no list", "policy.crl"),
+    Word("guest", "sealed", "a guest whose owner allowed the host nothing"),
+    Word("guest", "debug", "the host may read and change it", "policy.allow_debug"),
+    Word("guest", "migratable", "a migration agent may move it", "policy.allow_migration"),
+    Word("guest", "vmpl-1", "the report was asked for by less privileged code", "policy.vmpl"),
+    Word("machine", "checked", "memory was checked for aliases at boot"),
+    Word("machine", "unchecked", "it was not (BadRAM)", "policy.alias_check"),
+    Word("machine", "masked", "the host hides the chip's id", "policy.allow_masked_chip_id"),
+)
+# fmt: on
+_KINDS = {"vcek": SigningKey.VCEK, "vlek": SigningKey.VLEK}
+_USUAL = GuestPolicy.SMT | GuestPolicy.RESERVED_17
+_GUESTS: Mapping[str, Mapping[str, Any]] = {
+    "sealed": {},
+    "debug": {"policy": _USUAL | GuestPolicy.DEBUG},
+    "migratable": {"policy": _USUAL | GuestPolicy.MIGRATE_MA, "report_id_ma": bytes(32)},
+    "vmpl-1": {"vmpl": 1},
+}
+_MACHINES: Mapping[str, Mapping[str, Any]] = {
+    "checked": {},
+    "unchecked": {"platform_info": PlatformInfo.SMT_EN | PlatformInfo.ECC_EN},
+    "masked": {"chip_id": bytes(64)},
+}
+_CRL_LIFE = timedelta(days=30)
+
+
+def make(now: datetime) -> dict[str, bytes]:
+    """Keys and certificates of a new vendor: RSA keys, which take a second or two, and the key of its chips."""
+    new = Vendor.make(now - timedelta(days=1))
+    return dump(replace(new, vek=ec.generate_private_key(ec.SECP384R1())))
+
+
+def dump(vendor: Vendor) -> dict[str, bytes]:
+    """Its files, PEM."""
+    if vendor.vek is None:
+        raise UsageError("simulated vendor: expected one with a key for its chips")
+    keys: dict[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {**vendor.keys, "VEK": vendor.vek}
+    found = {
+        f"amd-{kind.lower()}.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for kind, key in keys.items()
+    }
+    anchors = (x509.load_der_x509_certificate(der) for der in vendor.roots.anchors.values())
+    return {**found, "amd-roots.pem": b"".join(item.public_bytes(Encoding.PEM) for item in anchors)}
+
+
+def open_maker(files: Mapping[str, bytes]) -> Vendor:
+    """The vendor again.
+
+    Raises:
+        ParseError: a file is missing, or is not what `dump` gave.
+    """
+    keys = {kind: _key(files, kind) for kind in (*SERIALS, "VEK")}
+    rsa_keys = {kind: key for kind, key in keys.items() if isinstance(key, rsa.RSAPrivateKey)}
+    vek = keys["VEK"]
+    names = [f"{product.name}/{kind}" for product in Product for kind in SERIALS]
+    try:
+        anchors = x509.load_pem_x509_certificates(files.get("amd-roots.pem", b""))
+    except ValueError as error:
+        raise ParseError(f"amd-roots.pem: expected certificates: {error}") from error
+    if set(rsa_keys) != set(SERIALS) or not isinstance(vek, ec.EllipticCurvePrivateKey) or len(anchors) != len(names):
+        raise ParseError(f"amd-*: expected three RSA keys, one of P-384, and {len(names)} certificates, got others")
+    der = (item.public_bytes(Encoding.DER) for item in anchors)
+    kept = Roots(dict(zip(names, der, strict=True)), simulated=True)
+    return Vendor(rsa_keys, anchors[0].not_valid_before_utc, kept=kept, vek=vek)
+
+
+def renew(vendor: Vendor, now: datetime) -> Vendor:
+    """The vendor with anchors that hold at `now` and a year on."""
+    if vendor.since <= now <= vendor.since + 24 * YEAR:
+        return vendor
+    return replace(vendor, since=now - timedelta(days=1), kept=None)
+
+
+def roots(vendor: Vendor) -> Roots:
+    """What somebody has to trust in order to believe it."""
+    return vendor.roots
+
+
+def guest(vendor: Vendor, state: State, workload: bytes) -> Guest:
+    """A guest on a machine in this state.
+
+    Args:
+        workload: HOST_DATA, at most 32 bytes.
+    """
+    if len(workload) > 32:
+        raise UsageError(f"HOST_DATA: expected at most 32 bytes, got {len(workload)}")
+    return Guest(vendor, state, workload.ljust(32, b"\0"))
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a guest can ask of its hardware."""
+
+    vendor: Vendor
+    state: State
+    workload: bytes
+
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
+        """Report and certificate table, as Linux hands them out."""
+        report, chip, crl = self._all(report_data, now, privlevel)
+        anchors = self.vendor.roots.anchors
+        issuer = "ASVK" if chip.kind is SigningKey.VLEK else "ASK"
+        product = chip.product.name
+        table = {
+            chip.kind.name: chip.vek,
+            "ASK": anchors[f"{product}/{issuer}"],
+            "ARK": anchors[f"{product}/ARK"],
+        }
+        if crl is not None:
+            table["CRL"] = crl
+        return Blobs(report, write_table(table))
+
+    def evidence(self, report_data: bytes, now: datetime) -> bytes:
+        """Enarx's encoding, with the certificate of the key and the revocation list."""
+        report, chip, crl = self._all(report_data, now)
+        lists = [] if crl is None else [(addresses.crl_address(chip.product, chip.kind), crl)]
+        return encode(report, chip.vek, lists)
+
+    def collateral(self, now: datetime) -> bytes:
+        """The revocation list."""
+        _, _, crl = self._all(bytes(64), now)
+        if crl is None:
+            raise UsageError("AMD: there is no revocation list in the state crl-missing")
+        return crl
+
+    def _all(self, report_data: bytes, now: datetime, vmpl: int | None = None) -> tuple[bytes, Chip, bytes | None]:
+        """A report, the machine with its certificate, and the revocation list."""
+        state, day = self.state, timedelta(days=1)
+        product, kind = Product[state["product"].title()], _KINDS[state["key"]]
+        chip = self.vendor.chip(product, now - day, kind)
+        if state["firmware"] == "out-of-date":
+            family, model, stepping = CPUIDS[product]
+            least = floors.minimum(product, Cpuid(family=family, model=model, stepping=stepping))
+            chip = replace(chip, tcb=replace(chip.tcb, **{part: number - 1 for part, number in least.items()}))
+        rows: dict[str, Any] = {"report_data": report_data, "host_data": self.workload}
+        if state["firmware"] == "provisional":
+            rows |= {"current_build": 41, "current_tcb": replace(chip.tcb, snp=chip.tcb.snp + 1).write()}
+        rows |= _GUESTS[state["guest"]]
+        rows |= _MACHINES[state["machine"]]
+        rows |= {} if vmpl is None else {"vmpl": vmpl}
+        if state["report"] != "report-usual":
+            rows["version"] = int(state["report"][-1])
+        report = chip.report(**rows)
+        match state["certificate"]:
+            case "key-expired":
+                chip = replace(chip, since=now - 8 * YEAR)
+            case "key-of-other-tcb":
+                chip = replace(chip, tcb=replace(chip.tcb, microcode=chip.tcb.microcode - 1))
+            case "key-of-other-chip":
+                chip = replace(chip, chip_id=self.vendor.chip(product, now - day, kind, b"other").chip_id)
+        crl = None
+        if state["crl"] != "crl-missing":
+            issuer = "ASVK" if kind is SigningKey.VLEK else "ASK"
+            serials = [self.vendor.usual(product, issuer).serial] if state["crl"] == "revoked" else []
+            start = now - 60 * day if state["crl"] == "crl-stale" else now - day
+            crl = self.vendor.crl(product, start, start + _CRL_LIFE, serials)
+        return report, chip, crl
+
+
+def _key(files: Mapping[str, bytes], kind: str) -> object:
+    name = f"amd-{kind.lower()}.key"
+    try:
+        # Asking RSA keys whether they are sound takes most of a second, and these are ours.
+        return load_pem_private_key(files.get(name, b""), None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError) as error:
+        raise ParseError(f"{name}: expected a private key: {error}") from error

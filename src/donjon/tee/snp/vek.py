@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from donjon.errors import ParseError
+from donjon.log import printable
 from donjon.tee.snp.layout import Product, SigningKey, Tcb
 from donjon.tee.snp.x509 import Certificate, read_certificate
 from donjon.wire import der
@@ -75,7 +76,7 @@ def read_vek(data: bytes) -> Vek:
     name = certificate.subject.common_name
     kind = _KINDS.get(name)
     if kind is None:
-        raise ParseError(f'VEK.subject: expected the name SEV-VCEK or SEV-VLEK, got "{name[:40]}"')
+        raise ParseError(f'VEK.subject: expected the name SEV-VCEK or SEV-VLEK, got "{printable(name[:40])}"')
     known = {STRUCT_VERSION, PRODUCT_NAME, HW_ID, CSP_ID, SPL_FMC, *SPL.values(), *SPL_RESERVED}
     for oid, extension in certificate.extensions.items():
         if extension.critical and oid not in known:

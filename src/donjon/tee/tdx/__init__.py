@@ -11,7 +11,7 @@ from donjon.tee.intel import vendor_roots
 from donjon.tee.intel.evidence import MAX_EVIDENCE
 from donjon.tee.intel.evidence import encode_evidence as wrap
 from donjon.tee.tdx.collateral import Collateral, is_evidence, join, need, needs, read_collateral, read_roots
-from donjon.tee.tdx.evidence import Evidence, parse, with_event_log
+from donjon.tee.tdx.evidence import Evidence, claimed, parse, with_event_log
 from donjon.tee.tdx.policy import Policy, judge
 from donjon.tee.tdx.verify import examine, verify
 
@@ -23,6 +23,7 @@ __all__ = [
     "Collateral",
     "Evidence",
     "Policy",
+    "claimed",
     "examine",
     "is_evidence",
     "join",

@@ -90,3 +90,8 @@ def with_event_log(evidence: Evidence, log: bytes) -> Evidence:
         ParseError: it is none.
     """
     return replace(evidence, events=eventlog.parse(log))
+
+
+def claimed(evidence: Evidence) -> tuple[bytes, bytes]:
+    """What it says that it binds, before anybody has verified it: report data, and the launcher's MRCONFIGID."""
+    return evidence.body.report_data, evidence.body.mr_config_id

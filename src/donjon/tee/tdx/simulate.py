@@ -1,16 +1,37 @@
-"""TD reports for simulated platforms (`donjon.tee.intel.simulate`)."""
+"""TD reports for simulated platforms (`donjon.tee.intel.simulate`), and TDs for `donjon.sim`."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
-from donjon.tee.intel.simulate import NEWER_TEE_TCB_SVN, TEE_TCB_SVN
+from donjon.errors import UsageError
+from donjon.tee.intel.evidence import encode_evidence
+from donjon.tee.intel.simulate import (
+    MACHINE_WORDS,
+    MAKER,
+    MODULE_WORDS,
+    NEWER_TEE_TCB_SVN,
+    QE_WORDS,
+    TCB_WORDS,
+    TEE_TCB_SVN,
+    Maker,
+    SimulatedPlatform,
+    dump,
+    make,
+    open_maker,
+    published,
+    renew,
+    roots,
+)
+from donjon.tee.intel.tcb import TcbStatus
+from donjon.tee.simulated import Blobs, State, Word
 from donjon.tee.tdx.layout import TdAttributes, TdReport10, TdReport15
 from donjon.wire import pack
 
-__all__ = ["td_report"]
+__all__ = ["MAKER", "WORDS", "dump", "guest", "make", "open_maker", "renew", "roots", "td_report"]
 
 
 def td_report(*, newer: bool = True, **changes: Any) -> bytes:
@@ -43,3 +64,80 @@ def td_report(*, newer: bool = True, **changes: Any) -> bytes:
     body = replace(body, **{key: value for key, value in changes.items() if key not in later})
     rest = replace(rest, **{key: value for key, value in changes.items() if key in later})
     return pack(body) + (pack(rest) if newer else b"")
+
+
+# For donjon.sim, see donjon.tee.simulated
+
+_RELAUNCH = {
+    TcbStatus.TD_RELAUNCH_ADVISED: "the TDX module has been updated, the TD started before that",
+    TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED: "it has, and the machine's owner must have switched something",
+}
+# fmt: off
+WORDS = (
+    *TCB_WORDS,
+    *(Word("tcb", str(status), about, "tcb.status") for status, about in _RELAUNCH.items()),
+    *QE_WORDS,
+    *MODULE_WORDS,
+    *MACHINE_WORDS,
+    Word("quote", "quote-5", "version 5, with a TD report 1.5"),
+    Word("quote", "quote-5-td-1.0", "version 5, with a TD report 1.0"),
+    Word("quote", "quote-4", "version 4, which has TD reports 1.0 only"),
+    Word("guest", "sealed", "a TD in its production mode"),
+    Word("guest", "debug", "the host can read and change it", "td.debug"),
+    Word("guest", "migratable", "a service TD can move it elsewhere", "td.migratable"),
+)
+# fmt: on
+_EXTRA = {
+    "sealed": TdAttributes(0),
+    "debug": TdAttributes.DEBUG,
+    "migratable": TdAttributes.MIGRATABLE,
+}
+PADDED = 8000
+"""Bytes of what Linux hands out for a quote: zeros fill it up."""
+
+
+def guest(maker: Maker, state: State, workload: bytes) -> Guest:
+    """A TD on a machine in this state.
+
+    Args:
+        workload: MRCONFIGID, at most 48 bytes.
+    """
+    if len(workload) > 48:
+        raise UsageError(f"MRCONFIGID: expected at most 48 bytes, got {len(workload)}")
+    return Guest(maker, state, workload.ljust(48, b"\0"))
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a TD can ask of its hardware."""
+
+    maker: Maker
+    state: State
+    workload: bytes
+
+    def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
+        """The quote, filled up as Linux does it."""
+        del privlevel
+        return Blobs(self._quote(self.maker.machine(self.state, now), report_data).ljust(PADDED, b"\0"))
+
+    def evidence(self, report_data: bytes, now: datetime) -> bytes:
+        """The quote with Intel's collateral."""
+        machine = self.maker.machine(self.state, now)
+        quote = self._quote(machine, report_data)
+        return encode_evidence(quote, self.maker.collateral(self.state, machine, "tdx", now))
+
+    def collateral(self, now: datetime) -> bytes:
+        """Intel's lists and CRLs."""
+        return published(self.maker, self.state, "tdx", now)
+
+    def _quote(self, machine: SimulatedPlatform, report_data: bytes) -> bytes:
+        # Where it is not said that a newer module has been loaded meanwhile, the module is the TD's own.
+        updated = self.state["tcb"] in _RELAUNCH
+        report = td_report(
+            newer=self.state["quote"] == "quote-5",
+            report_data=report_data,
+            mr_config_id=self.workload,
+            td_attributes=TdAttributes.SEPT_VE_DISABLE | _EXTRA[self.state["guest"]],
+            tee_tcb_svn_2=NEWER_TEE_TCB_SVN if updated else TEE_TCB_SVN,
+        )
+        return machine.tdx_quote(report, 4 if self.state["quote"] == "quote-4" else 5)

@@ -1,0 +1,126 @@
+"""Demands from words and files: what the command line and users of the library write.
+
+expect(steward_root="root.pem", workload="5e3f...")
+expect("verify.toml")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.log import printable
+from donjon.steward import files
+from donjon.verify import policy as policies
+from donjon.verify.demands import Demands
+
+MAX_ROOTS = 1_000_000
+"""Bytes of a file with roots of Stewards."""
+
+Words = str | Sequence[str]
+
+
+def expect(
+    policy: str | os.PathLike[str] | None = None,
+    *,
+    steward_root: Words = (),
+    roots: str | None = None,
+    tee: Words = (),
+    product: Words = (),
+    measurement: Words = (),
+    workload: Words = (),
+    names: Words = (),
+    max_age: str | timedelta | None = None,
+    accept_unattested: bool = False,
+) -> Demands:
+    """Read demands.
+
+    Args:
+        policy: a file with demands; what else is given must not stand there too.
+        steward_root: files with roots of Stewards, PEM.
+        roots: a file with roots for evidence beside the vendors' own, as `donjon steward judge` reads them.
+        tee, product, measurement, workload, names: one of these; text with commas, or a sequence. Digests in hex.
+        max_age: how long ago a Steward may have judged, such as "24h".
+        accept_unattested: KVM, and simulated hardware whose roots are trusted, may pass.
+    Raises:
+        UsageError: a value is wrong, a file is missing, or demands contradict each other.
+        ParseError: a file is malformed. PlatformError: a file cannot be read.
+    """
+    given: dict[str, Any] = {
+        "steward_root": _words(steward_root),
+        "roots": roots,
+        "tee": _words(tee),
+        "product": _words(product),
+        "measurement": _words(measurement),
+        "workload": _words(workload),
+        "names": _words(names),
+        "max_age": f"{int(max_age.total_seconds())}s" if isinstance(max_age, timedelta) else max_age,
+        "accept_unattested": accept_unattested,
+    }
+    base = policies.Policy()
+    folder = ""
+    if policy is not None:
+        path = os.fspath(policy)
+        base = policies.parse(_text(path, policies.MAX_FILE), printable(path))
+        folder = os.path.dirname(path)
+    whole = base.joined(policies.asked(**given))
+    from_policy = base.asked  # files that it names stand beside it
+    anchors = [
+        anchor
+        for path in whole.asked.steward_root
+        for anchor in read_anchors(os.path.join(folder, path) if from_policy.steward_root else path)
+    ]
+    extra = None
+    if whole.asked.roots is not None:
+        path = os.path.join(folder, whole.asked.roots) if from_policy.roots else whole.asked.roots
+        pile = files.Pile()
+        pile.add_roots(printable(path), _text(path, files.MAX_ROOTS))
+        extra = pile.trust()
+    return whole.demands(anchors, extra)
+
+
+def read_anchors(path: str) -> list[bytes]:
+    """The roots in a PEM file, in DER.
+
+    Raises:
+        ParseError: it holds none, or something else. UsageError: it is missing.
+    """
+    data = _read(path, MAX_ROOTS)
+    try:
+        return [item.public_bytes(Encoding.DER) for item in x509.load_pem_x509_certificates(data)]
+    except ValueError as error:
+        hint = "a Steward keeps its root in root.crt; `GET /v1/trust-anchors` shows it"
+        raise ParseError(f"{printable(path)}: expected certificates in PEM", hint) from error
+
+
+def _words(value: Words) -> Words:
+    return value if isinstance(value, str) else tuple(value)
+
+
+def _text(path: str, most: int) -> str:
+    try:
+        return _read(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise ParseError(f"{printable(path)}: expected UTF-8, got the byte {error.object[error.start]:02x}") from error
+
+
+def _read(path: str, most: int) -> bytes:
+    """A file of at most `most` bytes."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(most + 1)
+    except ValueError as error:
+        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
+    except OSError as error:
+        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
+    if len(data) > most:
+        raise ParseError(f"{printable(path)}: expected at most {most} bytes, got more")
+    return data
