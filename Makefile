@@ -21,8 +21,10 @@ help: ## list the targets
 venv: ## set up .venv with donjon in it: .venv/bin/donjon
 	$(SETUP) run
 
-demo: venv ## start a TLS server in a Keep, talk to it, stop it
+demo: ## a TLS server in a Keep, and then one that proves to a Steward and to a client what it is
+	$(SETUP) run steward
 	@$(PY) examples/demo.py
+	@$(PY) examples/prove.py
 
 programs: ## build the guests that the tests run (into .build/programs)
 	$(SETUP) run test

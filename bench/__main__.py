@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("bench: hint: `pip install .` makes it; --peers-only measures without it", file=sys.stderr)
         return 2
     rounds = options.rounds or (1 if options.quick else 5)
-    setting = Setting(options.build.absolute(), options.programs.absolute(), donjon, rounds, options.quick)
+    setting = Setting(
+        options.build.absolute(), options.programs.absolute(), donjon, rounds, options.quick, options.requests
+    )
     setting.build.mkdir(parents=True, exist_ok=True)
     about = machine.describe(setting.compiler)
     busy = machine.busy()
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
                        help=f"some of: {', '.join(SUITES)}")  # fmt: skip
     shape.add_argument("--rounds", type=int, help="how often to measure each contender (5)")
     shape.add_argument("--quick", action="store_true", help="a smoke run: everything runs, nothing is measured well")
+    shape.add_argument("--requests", type=int, help="over how many the Steward's memory is watched (4000)")
     shape.add_argument("--peers-only", action="store_true", help="leave Donjon out")
     shape.add_argument("--donjon", type=Path, default=Path(sys.executable).parent / "donjon",
                        help="the installed command (the one beside this Python)")  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from bench.setting import BenchError, Setting
 
-__all__ = ["run", "serve"]
+__all__ = ["run", "serve", "steward"]
 
 
 def run(setting: Setting, module: Path, *arguments: str) -> list[str]:
@@ -29,3 +30,8 @@ def serve(setting: Setting, protocol: str) -> list[str]:
         f'  {{ kind = "listen", name = "echo", prot = "{protocol}", addr = "127.0.0.1", port = 0 }}]\n'
     )
     return [str(setting.donjon), "run", str(module), "--wasmcfgfile", str(config)]
+
+
+def steward(roots: Path, state: Path) -> list[str]:
+    """The command that runs a Steward on a free port of 127.0.0.1; see `bench.steward`."""
+    return [sys.executable, "-m", "bench.steward", str(roots), str(state)]

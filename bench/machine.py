@@ -8,11 +8,25 @@ import resource
 import ssl
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Memory", "busy", "cpus", "descendants", "describe", "memory", "on_cpu", "raise_descriptor_limit"]
+__all__ = [
+    "Memory",
+    "busy",
+    "cpu_seconds",
+    "cpus",
+    "descendants",
+    "describe",
+    "memory",
+    "on_cpu",
+    "raise_descriptor_limit",
+    "resident",
+    "staying_on",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,18 @@ def on_cpu(pid: int, cpu: int | None) -> None:
         os.sched_setaffinity(pid, {cpu})
 
 
+@contextmanager
+def staying_on(cpu: int | None) -> Iterator[None]:
+    """Keep this process on one CPU for a while."""
+    before = cpus()
+    on_cpu(0, cpu)
+    try:
+        yield
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
+
+
 def descendants(pid: int) -> list[int]:
     """The process and everything that it started, found through /proc; only itself where there is none."""
     found = [pid]
@@ -62,6 +88,24 @@ def memory(pid: int) -> Memory | None:
         return None
     private = kilobytes["Private_Clean:"] + kilobytes["Private_Dirty:"]
     return Memory(*(count * 1024 / 1e6 for count in (kilobytes["Pss:"], private, kilobytes["Anonymous:"])))
+
+
+def resident(pid: int) -> float | None:
+    """What a process has in memory, in MB; None where the system does not tell (no /proc/PID/statm)."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except FileNotFoundError:
+        return None
+    return pages * resource.getpagesize() / 1e6
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU time that a process and its threads have used; None where the system does not tell (no /proc/PID/stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def raise_descriptor_limit(wanted: int) -> None:

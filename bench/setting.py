@@ -31,6 +31,7 @@ class Setting:
         donjon: the installed command; None measures the peers alone.
         rounds: how often each contender is measured.
         quick: a smoke run: everything runs, nothing is measured well.
+        requests: how many the Steward's memory is watched over; None leaves that to the suite.
         notes: collects what the reader must know: what was left out, and why.
     """
 
@@ -39,6 +40,7 @@ class Setting:
     donjon: Path | None
     rounds: int
     quick: bool = False
+    requests: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:

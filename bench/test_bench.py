@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from bench import calls_wat, report
+from bench import calls_wat, floor, machine, report
+from bench.peers import post
 from bench.results import OURS, Row, Sample, Target
 from bench.rounds import interleave
 from bench.setting import BenchError
-from bench.suites import calls
+from bench.suites import calls, verify
 
 
 def row(ours: list[float], theirs: list[float], better: Literal["less", "more"] = "more", *targets: Target) -> Row:
@@ -117,3 +122,95 @@ def test_a_call_that_failed_is_an_error_and_not_a_fast_call() -> None:
 def test_a_function_that_was_not_timed_is_an_error() -> None:
     with pytest.raises(BenchError, match="no time for clock_time_get"):
         calls.parse("donjon: a log line\nfd_write 100 0\n", 10)
+
+
+# Evidence and the Steward
+
+
+def test_the_floor_is_read_from_openssl_and_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "openssl"
+    fake.write_text("#!/bin/sh\necho '+F2:4:4096:200.0:16000.0'\necho '+F4:3:256:50000.0:20000.0'\n"
+                    "echo '+F4:4:384:1000.0:1600.0'\n")  # fmt: skip
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    known = floor.speed(None)
+    assert known is not None
+    assert floor.total(floor.WARM["sgx"], known) == pytest.approx(2 / 20_000)
+    assert floor.total(floor.COLD["snp"], known) == pytest.approx(1 / 1_600 + 3 / 16_000)
+    assert floor.total(floor.SERVICE["snp"], known) == pytest.approx(2 / 1_600 + 1 / 50_000)
+
+
+def test_an_openssl_that_says_something_else_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "openssl"
+    fake.write_text("#!/bin/sh\necho '+F9:what'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(BenchError, match="did not say what was expected: \\+F9:what"):
+        floor.speed(None)
+
+
+@pytest.mark.parametrize("tee", floor.WARM)
+def test_who_has_seen_nothing_and_who_issues_have_more_to_do(tee: str) -> None:
+    for more in (floor.COLD[tee], floor.SERVICE[tee]):
+        assert all(more.get(name, 0) >= count for name, count in floor.WARM[tee].items())
+
+
+def test_evidence_is_accepted_and_forgotten() -> None:
+    from donjon.tee.intel import x509
+
+    for case in verify.cases():
+        assert case.judge().accepted
+    assert x509._good_chain.cache_info().currsize
+    verify.forget()
+    assert not x509._good_chain.cache_info().currsize
+
+
+def test_an_open_loop_does_not_wait_for_answers_and_a_closed_one_has_a_count() -> None:
+    due = post.schedule({"mode": "open", "seconds": 100, "rate": 20.0, "seed": 3})
+    times = list(iter(lambda: next(due), None))
+    assert times == sorted(times)
+    assert 1_800 < len(times) < 2_200
+    due = post.schedule({"mode": "closed", "count": 3})
+    assert [next(due) for _ in range(5)] == [0.0, 0.0, 0.0, None, None]
+
+
+def answering(*answers: bytes) -> int:
+    """A service that gives these answers on one connection, the body some time after the head; its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            for answer in answers:
+                connection.recv(65536)
+                head, _, body = answer.partition(b"\r\n\r\n")
+                connection.sendall(head + b"\r\n\r\n")
+                time.sleep(0.02)
+                connection.sendall(body)
+            connection.recv(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_load_counts_an_answer_when_all_of_it_has_come() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
+    found = post.main(answering(answer, answer), [b"x"], {"mode": "closed", "connections": 1, "count": 2})
+    assert found["count"] == 2
+    assert found["p50"] >= 20
+    assert found["most"] >= found["p99"] >= found["p50"]
+
+
+def test_load_ends_at_an_answer_that_is_not_200() -> None:
+    port = answering(b"HTTP/1.1 400 Bad\r\nContent-Length: 2\r\n\r\nno")
+    with pytest.raises(SystemExit, match="400 Bad"):
+        post.main(port, [b"x"], {"mode": "closed", "connections": 1, "count": 1})
+
+
+def test_our_own_process_has_memory_and_has_used_time() -> None:
+    assert (machine.resident(os.getpid()) or 0) > 1
+    assert (machine.cpu_seconds(os.getpid()) or 0) > 0
+    assert machine.resident(2**22 + 1) is None
+    before = machine.cpus()
+    with machine.staying_on(before[0]):
+        assert machine.cpus() == before[:1]
+    assert machine.cpus() == before

@@ -127,7 +127,10 @@ PURE = (
     "donjon.wire",
     "donjon.tee",
     "donjon.workload",
-    *(f"donjon.steward.{name}" for name in ("procedure", "policy", "request", "nonce", "answer", "result", "toml")),
+    *(
+        f"donjon.steward.{name}"
+        for name in ("procedure", "policy", "endorsement", "request", "nonce", "answer", "result", "toml")
+    ),
     *(f"donjon.verify.{name}" for name in ("demands", "certificates", "result", "judgement", "policy")),
 )
 OUTSIDE = frozenset(

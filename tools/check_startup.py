@@ -49,6 +49,9 @@ ALLOWED = (
 HEAVY = (
     ("donjon.identity", "makes keys and certificates: 45 ms of x509"),
     ("donjon.tls", "a workload without TLS has no use for it: 16 ms of ssl"),
+    ("donjon.verify", "judges peers: only a socket with `verify` needs it, and cryptography under it"),
+    ("donjon.keep.peers", "the same"),
+    ("donjon.config.roots", "reads what [roots] names"),
     ("donjon.platform", "for `donjon platform`"),
     ("donjon.project", "for `donjon new` and `donjon build`"),
     ("donjon.cli.help", "for --help"),

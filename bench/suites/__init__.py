@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bench.results import Row
 from bench.setting import Setting
-from bench.suites import calls, echo, handshakes, memory, start
+from bench.suites import calls, echo, handshakes, hostile, memory, start, steward, verify
 
 __all__ = ["SUITES"]
 
@@ -15,5 +15,8 @@ SUITES: dict[str, Callable[[Setting], Sequence[Row]]] = {
     "tls": echo.measure_tls,
     "handshakes": handshakes.measure,
     "memory": memory.measure,
+    "verify": verify.measure,
+    "steward": steward.measure,
+    "hostile": hostile.measure,
 }
 """Name, as `--only` takes it, to what measures it."""

@@ -69,11 +69,12 @@ def test_sequences_become_tuples_and_units_become_numbers() -> None:
 def test_what_a_peer_must_prove_is_kept_in_one_form() -> None:
     verify = Verify(workload=["AB" * 32], max_age="2h", measurement=["Cd" * 48])
     assert (verify.workload, verify.measurement, verify.max_age) == (("ab" * 32,), ("cd" * 48,), 7200)
+    assert Verify(names=["Shop.Example.com.", "0:0:0::1", "10.0.0.7"]).names == ("shop.example.com", "::1", "10.0.0.7")
     assert [Verify(max_age=text).max_age for text in ("30s", "90m", "24h", "7d", 5)] == [30, 5400, 86400, 604800, 5]
 
 
 def test_a_workload_a_name_or_a_measurement_says_who_the_peer_is_and_nothing_else_does() -> None:
-    says_who = [Verify(workload=["00" * 32]), Verify(names=["a"]), Verify(measurement=["00" * 32])]
+    says_who = [Verify(workload=["01" * 32]), Verify(names=["a"]), Verify(measurement=["00" * 32])]
     assert all(verify.identifies for verify in says_who)
     assert not Verify(tee=["snp"], max_age=1, accept_unattested=True).identifies
 
@@ -103,6 +104,10 @@ def test_a_socket_is_as_it_was_without_ca_and_verify() -> None:
         (
             lambda: Verify(max_age=0),
             'Verify.max_age: expected a time of at least a second, like "90m", "24h" or "7d", got 0',
+        ),
+        (
+            lambda: Verify(workload=["00" * 32]),
+            "Verify.workload[0]: expected the digest of a workload, got zeros alone",
         ),
         (
             lambda: Verify(workload=["\u0660" * 64]),

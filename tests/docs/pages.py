@@ -27,7 +27,7 @@ SKIPS = {
     "install": "gets packages from a network; `make` and `.ci/run` set up the same on a new machine",
     "ci": "`.ci/run` runs it; here it would run itself",
 }
-NEEDS = ("openssl", "curl", "ziglang")
+NEEDS = ("openssl", "curl", "ziglang", "fusermount3")
 
 STDIO = "".join(f'[[files]]\nkind = "{kind}"\n' for kind in ("stdin", "stdout", "stderr"))
 

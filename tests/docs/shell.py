@@ -65,6 +65,7 @@ class Ports:
                 return found[0] if found[2] in used or found[2] == "0" else found[1] + self.free_for(found[2])
 
             changed = re.sub(r"^( *port *= *)(\d+)", swap, text, flags=re.MULTILINE)
+            changed = re.sub(r'^(steward = "https://\w+:)(\d+)', swap, changed, flags=re.MULTILINE)
             if changed != text:
                 file.write_text(changed)
 

@@ -1,12 +1,15 @@
 """The process that makes identities: what it makes, and what its failures become."""
 
 import os
+import select
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 
-from donjon.errors import BugError, PlatformError, UsageError
+from donjon.errors import BugError, PlatformError, UsageError, VerifyError
 from donjon.identity import Apart, Identity, self_signed
 
 
@@ -50,3 +53,73 @@ def test_a_failure_there_is_an_error_here(error: BaseException, family: type[Exc
 def test_a_process_that_ends_early_is_our_mistake() -> None:
     with pytest.raises(BugError, match="ended early"):
         Apart(lambda _say: os._exit(3)).result()
+
+
+def test_what_is_said_there_is_heard_here_in_its_order() -> None:
+    said: list[str] = []
+
+    def make(say: Callable[[str], None]) -> Identity:
+        say("first")
+        say("second\n\udcff")
+        return self_signed()
+
+    assert len(Apart(make, said.append).result().chain) == 1
+    assert said == ["first", "second\n?"]
+
+
+def test_an_identity_keeps_its_end() -> None:
+    one = self_signed()
+    assert Apart(lambda _say: Identity(one._key, one.chain, 1234.5)).result().expires == 1234.5
+    assert Apart(lambda _say: one).result().expires is None
+
+
+def test_a_process_that_hangs_is_ended_when_its_time_is_over() -> None:
+    def hang(_say: Callable[[str], None]) -> Identity:
+        time.sleep(60)
+        raise AssertionError
+
+    begun = time.monotonic()
+    with pytest.raises(PlatformError, match=r"the Keep's identity was not made within 0\.2 s"):
+        Apart(hang, seconds=0.2).result()
+    assert time.monotonic() - begun < 10
+
+
+def test_nothing_of_ours_stays_open_there() -> None:
+    reader, writer = os.pipe()
+
+    def wait(_say: Callable[[str], None]) -> Identity:
+        time.sleep(60)
+        raise AssertionError
+
+    made = Apart(wait)
+    try:
+        os.close(writer)
+        poller = select.poll()
+        poller.register(reader, select.POLLIN)
+        assert poller.poll(10_000)  # the end of the pipe: nobody else holds it open
+        assert os.read(reader, 1) == b""
+    finally:
+        made.cancel()
+        os.close(reader)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(made._pid, 0)
+
+
+def test_standard_streams_there_are_not_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    def write(_say: Callable[[str], None]) -> Identity:
+        os.write(1, b"out")
+        os.write(2, b"err")
+        assert os.read(0, 1) == b""
+        return self_signed()
+
+    Apart(write).result()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_verify_errors_and_their_kin_keep_their_family() -> None:
+    class RefusedError(VerifyError):
+        """One that only its module knows."""
+
+    with pytest.raises(VerifyError, match="no") as caught:
+        Apart(lambda _say: _fails(RefusedError("no", "a hint"))).result()
+    assert (type(caught.value), caught.value.hint) == (VerifyError, "a hint")

@@ -145,6 +145,18 @@ SERVES = guest(  # one connection after another, each until its end or until it 
          (call $check (call $fd_close (local.get $fd)))
          (br $next))"""
 )
+ALTERNATES = guest(  # echoes four bytes of its first connection, greets a next one with them, and so on
+    """
+    (local $first i32) (local $next i32)
+    (local.set $first (call $accept (i32.const 3) (i32.const 0)))
+    (loop $again
+      (drop (call $read (local.get $first) (i32.const 4096) (i32.const 4)))
+      (call $write (local.get $first) (i32.const 4096) (i32.const 4))
+      (local.set $next (call $accept (i32.const 3) (i32.const 0)))
+      (call $write (local.get $next) (i32.const 4096) (i32.const 4))
+      (call $check (call $fd_close (local.get $next)))
+      (br $again))"""
+)
 ANSWERS_AT_THE_END = guest(  # reads one connection to its end, and only then writes: what half-close is for
     """(local $fd i32) (local $size i32) (local $have i32)
        (local.set $fd (call $accept (i32.const 3) (i32.const 0)))

@@ -270,3 +270,19 @@ def test_a_keep_whose_identity_cannot_be_had_says_why() -> None:
 def test_times_are_said_in_utc(case: Case) -> None:
     end = datetime.fromtimestamp(case.credentials.identity().expires or 0, UTC)
     assert module._shown(end.timestamp()) == end.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_fork_that_fails_is_tried_again_too(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork(*_: object) -> None:
+        raise PlatformError("cannot start a process that makes the Keep's key: cannot allocate memory")
+
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    first = case.credentials.identity()
+    with monkeypatch.context() as inner:
+        inner.setattr(module, "Apart", no_fork)
+        case.clock.ahead += 2600
+        case.credentials._arm()
+        case.until(lambda: bool(case.texts(2)))
+    assert "not renewed: cannot start a process that makes the Keep's key" in case.texts(2)[0]
+    case.clock.ahead += 60
+    case.until(lambda: case.credentials.identity() is not first)

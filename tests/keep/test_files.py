@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 
 import pytest
 
-from donjon.config import Config, Connect
+from donjon.config import Config, Connect, Listen
 from donjon.errors import PlatformError
 from donjon.keep import files
+from donjon.keep.credentials import Credentials
 from donjon.keep.files import Opener
 from donjon.keep.launch import Launch
 from donjon.log import QUIET
 from donjon.wasm.wasi.reactor import Reactor
+from tests.keep.stewards import Steward, pem
 
 
 def reach(entry: Connect) -> None:
@@ -70,3 +73,20 @@ def test_a_peer_that_does_not_even_accept_is_given_up(monkeypatch: pytest.Monkey
         finally:
             for client in waiting:
                 client.close()
+
+
+def test_listeners_that_trust_the_same_share_a_context_and_all_are_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[ssl.SSLContext] = []
+    monkeypatch.setattr(Credentials, "show_in", lambda _, context: renewed.append(context))
+    first, second = pem(Steward().anchor), pem(Steward().anchor)
+    ways: list[list[str] | None] = [None, ["first"], ["first"], ["second"], ["first", "second"], None]
+    entries = [Listen(name="in", addr="127.0.0.1", port=0, ca=ca) for ca in ways]
+    config = Config(files=entries, roots={"first": first, "second": second})
+    opener = Opener(Launch(b"", config), Reactor(), QUIET, None)
+    opened = [opener.open(entry) for entry in entries]
+    for descriptor in opened:
+        descriptor.close()
+    opener.close()
+    demands = [context.verify_mode is ssl.CERT_REQUIRED for context in renewed]
+    assert demands == [False, True, True, True]
+    assert [len(context.get_ca_certs()) for context in renewed] == [0, 1, 1, 2]

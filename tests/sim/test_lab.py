@@ -11,6 +11,7 @@ import pytest
 
 from donjon import sim, tee
 from donjon.errors import ParseError, PlatformError, UsageError
+from donjon.sim import _files
 from donjon.sim.lab import TEES
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import decide, vendor_trust
@@ -150,3 +151,98 @@ def test_machines_are_the_same_after_loading(folder: Path) -> None:
         return [snp.report.platform.chip_id, lab.guest("tdx").blobs(bytes(64)).report[:500]]
 
     assert identity() == identity()
+
+
+# What was broken off
+
+
+def test_roots_that_do_not_fit_the_keys_are_written_anew(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path / "lab")
+    (own / "roots.toml").write_text("simulated = true\n")
+    lab = sim.load(str(own), NOW)
+    assert (own / "roots.toml").read_text() == (folder / "roots.toml").read_text()
+    assert asked(lab, lab.guest("tdx")).accepted
+
+
+def test_a_renewal_that_was_broken_off_is_finished(folder: Path, tmp_path: Path) -> None:
+    own, later = copy(folder, tmp_path / "lab"), NOW + 7 * YEAR
+    renewed = copy(folder, tmp_path / "other")
+    sim.load(str(renewed), later)
+    (own / "intel-root.pem").write_bytes((renewed / "intel-root.pem").read_bytes())  # this one was written, no more
+    lab = sim.load(str(own), later)
+    for name in ("sgx", "tdx"):
+        assert asked(lab, lab.guest(name), now=later).accepted
+
+
+def test_a_lab_that_was_not_finished_is_none(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path / "lab")
+    (own / "lab.toml").unlink()
+    with pytest.raises(UsageError, match=r"is no lab: lab\.toml is missing"):
+        sim.load(str(own), NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("version = 2\n", UsageError, "expected a lab of version 1, got 2"),
+        ("", UsageError, "expected a lab of version 1, got None"),
+        ("version", ParseError, "expected TOML"),
+        ("\xff", ParseError, "expected TOML"),
+    ],
+)
+def test_a_lab_of_another_version_is_told(
+    folder: Path, tmp_path: Path, text: str, kind: type[Exception], said: str
+) -> None:
+    own = copy(folder, tmp_path / "lab")
+    (own / "lab.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(kind, match=said):
+        sim.load(str(own), NOW)
+
+
+def test_a_key_is_a_plain_file(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path / "lab")
+    (own / "arm-rak.key").unlink()
+    os.mkfifo(own / "arm-rak.key", 0o600)
+    with pytest.raises(UsageError, match=r"arm-rak\.key: expected a file$"):
+        sim.load(str(own), NOW)
+
+
+def test_a_key_belongs_to_this_user(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = copy(folder, tmp_path / "lab")
+    if os.getuid() == 0:
+        os.chown(own / "arm-rak.key", 4711, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(UsageError, match=r": expected a file of this user's, got one of user \d+"):
+        sim.load(str(own), NOW)
+
+
+def test_a_file_has_a_limit(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path / "lab")
+    os.truncate(own / "amd-ark.key", 1 << 40)
+    with pytest.raises(ParseError, match=r"amd-ark\.key: expected at most 262144 bytes, got more"):
+        sim.load(str(own), NOW)
+
+
+def test_files_beside_the_lab_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path / "lab")
+    (own / "amd-notes.txt").write_text("mine")
+    sim.load(str(own), NOW)
+    for number in range(65):
+        (own / f"amd-{number}.pem").touch(0o600)
+    with pytest.raises(UsageError, match="expected at most 64 files of amd, got 70"):
+        sim.load(str(own), NOW)
+
+
+def test_a_directory_that_goes_away_is_told(tmp_path: Path) -> None:
+    for act in (
+        lambda: _files.write(str(tmp_path / "none"), "a", b""),
+        lambda: _files.read_all(str(tmp_path / "none"), "amd-"),
+        lambda: _files.locked(str(tmp_path / "none")).__enter__(),
+    ):
+        with pytest.raises(PlatformError, match=r"cannot (write|read|open) .*none.*: no such file or directory"):
+            act()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(PlatformError, match=r"cannot write .*/a: is a directory"):
+        _files.write(str(tmp_path), "a", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # no draft is left

@@ -100,7 +100,7 @@ def test_capitals_and_hyphens_make_no_difference() -> None:
     ("said", "text", "hint"),
     [
         ("genua", 'unknown state "genua"', 'did you mean "genoa"?'),
-        ("zzzz", 'unknown state "zzzz"', "donjon sim states lists them"),
+        ("zzzz", 'unknown state "zzzz"', "`donjon sim states` lists them"),
         ("genoa,milan", 'expected one word about product, got "genoa" and "milan"', None),
         ("genoa,genoa", 'expected one word about product, got "genoa" and "genoa"', None),
     ],

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
 from donjon.errors import PlatformError
-from donjon.steward import app, authority, nonce
+from donjon.steward import app, authority, endorsement, nonce, result
 from donjon.steward._openapi import document
 from donjon.steward.authority import Authority
-from donjon.steward.policy import parse
-from donjon.steward.procedure import Trust
+from donjon.steward.depot import Depot
+from donjon.steward.policy import Policy, parse
+from donjon.steward.procedure import Decision, Trust
 from donjon.steward.record import Record
 from donjon.steward.request import MAX_BUNDLE, MAX_REQUEST
 from donjon.steward.service import Service, Writer
@@ -532,3 +535,85 @@ def test_answers_are_what_the_document_says(world: World) -> None:
             schema = about[reply.headers["content-type"]]["schema"]
             assert fits(schema, reply.json, schemas), (path, reply.status, reply.body)
     assert world.get("/v1/openapi.json").json == found
+
+
+# What speaks for a workload, and what vendors have
+
+
+def test_a_package_and_a_statement_come_with_a_request(tmp_path: Path, ca: Authority) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    package = "ab" * 32
+    descriptor = json.dumps({"args": [], "env": {}, "package": package, "roots": {}}).encode()
+    launch = hashlib.sha256(endorsement.DESCRIPTOR_DOMAIN + descriptor).digest()
+    realm = Realm(launch)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    statement = json.loads(endorsement.make(launch, key, NOW + timedelta(days=36500)))
+    cases: list[tuple[str, dict[str, object]]] = [
+        (f'package = ["{package}"]', {"descriptor": b64(descriptor)}),
+        (f"signers = [{json.dumps(public)}]", {"endorsements": [statement]}),
+    ]
+    entries: list[dict[str, Any]] = []
+    for line, more in cases:
+        world = make(tmp_path, ca, realm, f'{LAX}[[workload]]\n{line}\nnames = ["a.example.com"]\n')
+        asked = b64(realm.request())
+        assert world.ask("/v1/attest", request=asked).status == 403
+        reply = world.ask("/v1/attest", request=asked, **more)
+        assert reply.status == 200, reply.json
+        leaf = x509.load_der_x509_certificate(base64.b64decode(reply.json["chain"][0]))
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["a.example.com"]
+        cmw = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(result.CMW)).value
+        assert isinstance(cmw, x509.UnrecognizedExtension)
+        entries.append(result.read_cmw(cmw.value)["submods"]["cca"]["ear_attester_claims"])
+        entries.append(world.entries()[-1])
+        world.service.writer.close()
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    signer = hashlib.sha256(spki).hexdigest()
+    assert [entry.get("workload_signer", entry.get("signer")) for entry in entries] == [None, None, signer, signer]
+
+
+@pytest.mark.parametrize(
+    ("more", "detail"),
+    [
+        ({"descriptor": 1}, "descriptor: expected base64"),
+        ({"descriptor": "*"}, "descriptor: expected base64"),
+        ({"endorsements": {}}, "endorsements: expected a list of at most 8"),
+        ({"endorsements": [{}] * 9}, "endorsements: expected a list of at most 8"),
+        ({"endorsements": ["x"]}, "endorsements: expected objects"),
+        ({"endorsements": [{}]}, "expected a DSSE envelope"),
+        ({"endorsement": []}, "expected an object with request"),
+    ],
+)
+def test_what_speaks_for_a_workload_has_its_form(world: World, more: dict[str, Any], detail: str) -> None:
+    reply = world.ask("/v1/verdict", request=b64(kvm_request()), **more)
+    assert reply.status == 400
+    assert detail in reply.json["detail"]
+
+
+def test_what_a_vendor_has_not_answered_yet_is_no_refusal_for_ever(world: World) -> None:
+    class Waiting(Depot):
+        async def settle(self, judge: Any, *_: object) -> tuple[Decision, bool]:
+            return judge(self.base), True
+
+    service = world.service
+    service.depot = Waiting(None, service.trust, Policy().collateral, None, metrics=service.metrics)
+    service.policy = parse("")
+    reply = world.post(kvm_request())
+    assert reply.status == 503
+    assert reply.json["type"] == "/v1/problems/collateral"
+    assert reply.headers["retry-after"]
+    assert world.entries()[-1]["verdict"] == "refused"
+    assert call(world.public, "GET", reply.json["type"]).status == 200
+    metrics = call(world.admin, "GET", "/metrics").body.decode()
+    assert "donjon_steward_collateral_pieces 0" in metrics
+    service.depot.floor = datetime.max.replace(tzinfo=UTC)
+    assert world.post(kvm_request()).status == 503
+    ready = call(world.admin, "GET", "/readyz")
+    assert ready.status == 503
+    assert ready.json["problems"] == {"clock": "it stands before what vendors have signed"}
+
+
+def test_an_unknown_method_is_told_which_ones_there_are(world: World) -> None:
+    reply = call(world.public, "PUT", "/v1/attest")
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert "allow" not in call(world.public, "GET", "/nothing").headers

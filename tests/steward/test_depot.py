@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,23 +19,28 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
+from msgspec import structs
 
 from donjon import tee
-from donjon.errors import ParseError, VerifyError
+from donjon.errors import ParseError, UsageError, VerifyError
+from donjon.identity import self_signed
 from donjon.steward import depot as depots
 from donjon.steward import fetching
 from donjon.steward.depot import Depot
 from donjon.steward.fetching import Vendors
+from donjon.steward.files import read_collateral
 from donjon.steward.policy import Policy, parse
 from donjon.steward.procedure import Decision, Trust, decide
 from donjon.tee import sgx, snp, tdx
 from donjon.tee.contract import Need, Roots
-from donjon.tee.intel.collateral import Collateral
-from donjon.tee.intel.simulate import enclave, platform_numbers
+from donjon.tee.intel.collateral import Collateral, to_json
+from donjon.tee.intel.simulate import TeeName, enclave, platform_numbers
 from donjon.tee.snp.layout import Product
 from donjon.tee.snp.simulate import Chip
+from donjon.tee.snp.vek import read_vek
 from donjon.tee.tdx.simulate import td_report
-from tests.steward.requests import Key, new_key, request, spki
+from tests.steward.requests import VECTORS, Key, new_key, request, spki
 from tests.steward.vendors import Fake
 from tests.tee.intel import simulated as intels
 from tests.tee.snp.machines import DAY, NOW, YEAR, Machines
@@ -61,6 +70,8 @@ class Said:
         assert target == "donjon.steward"
         self.lines.append(text)
 
+    error = warn
+
 
 @dataclass
 class Lab:
@@ -75,6 +86,7 @@ class Lab:
     roots: dict[str, Roots]
     words: str = ""
     directory: Path | None = None
+    supplied: tuple[tuple[str, bytes], ...] = ()
     clock: Clock = field(default_factory=Clock)
     said: list[str] = field(default_factory=list)
 
@@ -88,13 +100,11 @@ class Lab:
         trust = {name: Trust((tee.load(name).vendor_roots(), roots)) for name, roots in self.roots.items()}
         vendors = None if policy.collateral.offline else Vendors(policy.collateral, lambda: self.clock.seconds)
         directory = str(self.directory) if self.directory else None
-        made = Depot(
-            directory, trust, policy.collateral, vendors, clock=lambda: self.clock.now,
-            seconds=lambda: self.clock.seconds,
-        )  # fmt: skip
         self.said = []
-        made.log = cast("Any", Said(self.said))
-        return made
+        return Depot(
+            directory, trust, policy.collateral, vendors, cast("Any", Said(self.said)), clock=lambda: self.clock.now,
+            seconds=lambda: self.clock.seconds, supplied=self.supplied,
+        )  # fmt: skip
 
     async def ask(self, depot: Depot, *requests: bytes) -> list[Settle]:
         """All at once."""
@@ -702,6 +712,7 @@ from donjon.tee import load_fetch
 depot = Depot(sys.argv[1], {}, Collateral(), None)
 key = Key("snp", load_fetch("snp").need("crl-vcek-genoa"))
 kept = open(sys.argv[2], "rb").read()
+depot._write(key, kept)
 print("ready", flush=True)
 while True:
     depot._write(key, kept)
@@ -739,3 +750,164 @@ def test_memory_and_failures_are_bounded(lab: Lab, machines: Machines, monkeypat
     for number in range(5):
         depot._fail(depots.Key("snp", snp_need(f"vcek-genoa-{number:0128x}-{0:016x}")), 1, down=False)
     assert len(depot._failed) == 3
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depots, "MAX_WAITING", 2)
+    found = lab.once(*(without_list(machines.genoa) for _ in range(5)))
+    assert [(decision.accepted, later) for decision, later in found] == [(True, False)] * 2 + [(False, True)] * 3
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_cache_of_ones_own_may_have_a_private_ca(lab: Lab, machines: Machines, tmp_path: Path, trusted: bool) -> None:
+    identity = self_signed()
+    (tmp_path / "tls.crt").write_bytes(identity.chain_pem())
+    (tmp_path / "tls.key").write_bytes(identity.key_pem())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    with Fake(files=lab.fake.files).serving(context) as fake:
+        lab.fake = fake
+        lab.words = f'ca = "{tmp_path / "tls.crt"}"' if trusted else ""
+        [(decision, later)] = lab.once(without_list(machines.genoa))
+    assert decision.accepted is trusted
+    assert later is not trusted
+    assert trusted or any("certificate verify failed" in line for line in lab.said)
+
+
+def test_a_file_of_certificates_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    for path in ("ca.pem", "missing.pem"):
+        with pytest.raises(UsageError, match=r"\[collateral\] ca: cannot use"):
+            Vendors(structs.replace(Policy().collateral, ca=str(tmp_path / path)))
+
+
+# What the real vendors have once answered
+
+
+def test_a_genuine_list_and_vcek_of_amd_are_taken() -> None:
+    fetch = tee.load_fetch("snp")
+    assert fetch
+    folder, roots = VECTORS / "snp/steward-milan-v2", tee.load("snp").vendor_roots()
+    crl, der = (folder / "crl.der").read_bytes(), (folder / "vcek.der").read_bytes()
+    piece = fetch.piece(fetch.need("crl-vcek-milan"), crl, roots)
+    assert piece.made < piece.ends
+    with pytest.raises(VerifyError, match="expected a signature by ARK-Genoa"):
+        fetch.piece(fetch.need("crl-vcek-genoa"), crl, roots)
+    vek = read_vek(der)
+    assert vek.hw_id
+    name = f"vcek-milan-{vek.hw_id.hex()}-{vek.tcb.write().hex()}"
+    assert fetch.piece(fetch.need(name), der, roots).collateral == snp.Collateral(veks=(der,))
+    with pytest.raises(VerifyError, match="expected the VCEK of this chip and TCB"):
+        fetch.piece(fetch.need(f"vcek-milan-{vek.hw_id.hex()}-{0:016x}"), der, roots)
+
+
+def test_genuine_answers_of_intel_are_taken() -> None:
+    fetch = tee.load_fetch("sgx")
+    assert fetch
+    found = json.loads((VECTORS / "sgx/phala-xeon-e/collateral.json").read_text())
+    fmspc = json.loads(found["tcb_info"])["fmspc"].lower()
+
+    def answer(member: str, name: str) -> bytes:
+        return f'{{"{member}":{found[name]},"signature":"{found[f"{name}_signature"]}"}}'.encode()
+
+    ca = "platform" if "Platform" in common_name(found["pck_crl_issuer_chain"]) else "processor"
+    answers = {
+        f"tcb-sgx-{fmspc}": (answer("tcbInfo", "tcb_info"), "tcb-info", found["tcb_info_issuer_chain"]),
+        "qe-sgx": (answer("enclaveIdentity", "qe_identity"), "sgx-enclave-identity", found["qe_identity_issuer_chain"]),
+        f"pckcrl-{ca}": (bytes.fromhex(found["pck_crl"]), "sgx-pck-crl", found["pck_crl_issuer_chain"]),
+        "rootcacrl": (bytes.fromhex(found["root_ca_crl"]), "none", ""),
+    }
+    joined = Collateral()
+    for name, (body, header, chain) in answers.items():
+        need = fetch.need(name)
+        kept = fetch.keep(need, body, {f"{header}-issuer-chain": urllib.parse.quote(chain)})
+        joined = sgx.join(joined, fetch.piece(need, kept, tee.load("sgx").vendor_roots()).collateral)
+    assert sgx.needs(sgx.parse((VECTORS / "sgx/phala-xeon-e/quote.bin").read_bytes())[0])[1].name == f"pckcrl-{ca}"
+    assert joined.tcb_info
+    assert joined.qe_identity
+    assert len(joined.crls) == 2
+
+
+def common_name(pem: str) -> str:
+    return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
+
+
+# What an operator has
+
+
+TEES: tuple[TeeName, ...] = ("sgx", "tdx")
+
+
+def pem(label: str, data: bytes) -> bytes:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(data).decode()}-----END {label}-----\n".encode()
+
+
+def test_files_of_amd_serve_where_nobody_can_be_asked(lab: Lab, machines: Machines) -> None:
+    lab.words = "offline = true"
+    lab.supplied = read_collateral(
+        [("crl.pem", pem("X509 CRL", crl(machines))), ("vcek.der", machines.genoa.vek), ("vlek", machines.cloud.vek)]
+    )
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+    assert lab.fake.asked == []
+    assert not lab.once(alone(machines.turin))[0][0].accepted
+
+
+def test_files_of_intel_serve_where_nobody_can_be_asked(intel_lab: Lab) -> None:
+    intel_lab.words = "offline = true"
+    machines = [intels.platform(), intels.intel().platform(platform_numbers(fmspc=bytes(6)))]
+    strings = [
+        (f"{name}-{number}", to_json(intels.intel().collateral(machine, name, intels.NOW), machine.pck.chain).encode())
+        for number, machine in enumerate(machines)
+        for name in TEES
+    ]  # fmt: skip
+    intel_lab.supplied = read_collateral(strings)
+    for machine in machines:
+        for name in ("sgx", "tdx"):
+            [(decision, _)] = intel_lab.once(quoted(name, machine))
+            assert decision.accepted, decision.failures
+    assert intel_lab.fake.asked == []
+
+
+def test_a_file_that_no_root_has_signed_is_not_used(lab: Lab, machines: Machines) -> None:
+    lab.words = "offline = true"
+    forged = crl(machines, key=machines.vendor.keys["ASK"])
+    lab.supplied = read_collateral([("forged.crl", forged), ("vcek", machines.genoa.vek)])
+    assert not lab.once(alone(machines.genoa))[0][0].accepted
+    assert lab.said[0].startswith("forged.crl is not used for snp: crl-vcek-genoa: expected a signature by ARK-Genoa")
+
+
+def test_a_file_that_is_older_does_not_count(lab: Lab, machines: Machines) -> None:
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+    lab.words = "offline = true"
+    lab.supplied = read_collateral([("old.crl", crl(machines, NOW - 9 * DAY, revoked=[0x20001]))])
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+    lab.supplied = read_collateral([("new.crl", crl(machines, NOW, revoked=[0x20001]))])
+    assert [check.name for check in lab.once(alone(machines.genoa))[0][0].failures] == ["crl.revoked"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"{}x", pem("X509 CRL", b"abc"), b"-----BEGIN A-----\n*\n-----END A-----"]
+)
+def test_a_file_that_is_no_collateral_is_refused(data: bytes) -> None:
+    with pytest.raises(ParseError):
+        read_collateral([("file", data)])
+
+
+def test_a_request_is_no_collateral(machines: Machines) -> None:
+    with pytest.raises(ParseError, match="expected CRLs, VCEKs, or Intel's collateral"):
+        read_collateral([("file", alone(machines.genoa))])
+
+
+def test_a_mistake_of_ours_is_not_made_again_and_again(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Vendors, "get", broken)
+    [(decision, later)] = lab.once(without_list(machines.genoa))
+    assert not decision.accepted
+    assert later
+    assert "snp crl-vcek-genoa: RuntimeError: broken" in lab.said

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from donjon import tee
 from donjon.errors import ParseError
 from donjon.steward.policy import MAX_FILE, Policy, parse
 from donjon.tee import snp
@@ -90,6 +91,23 @@ def test_finds_the_workload_that_evidence_names_in_a_field_of_any_length(length:
     assert policy.workload(b"") is None
 
 
+def test_what_may_be_out_of_date_is_allowed_to_every_tee_unless_it_allows_more() -> None:
+    policy = parse('[sgx]\nstale_collateral_days = 9\n[tdx]\nstale_collateral_days = 1\n[collateral]\nstale = "36h"\n')
+    assert [policy.of(name).stale_collateral_days for name in ("snp", "sgx", "tdx")] == [2, 9, 2]
+    assert policy.of("cca") == Policy().of("cca")
+    assert parse("").of("snp").stale_collateral_days == 0
+
+
+@pytest.mark.parametrize("address", ["https://[::1]:8443/pccs/", "http://127.0.0.1:1", "http://localhost"])
+def test_an_address_of_a_vendor_may_be_another(address: str) -> None:
+    policy = parse(f'[collateral]\namd = "{address}"\n')
+    amd, intel = tee.load_fetch("snp"), tee.load_fetch("sgx")
+    assert amd
+    assert intel
+    assert policy.collateral.address(amd) == address.rstrip("/")
+    assert policy.collateral.address(intel) == intel.BASE
+
+
 MISTAKES = {
     "a key that is nearly right": (
         'lifetme = "1h"\n',
@@ -126,13 +144,54 @@ MISTAKES = {
     "a TEE that nobody knows": ('\ntees = ["sev"]\n', "steward.toml:2:8: tees: expected some of", None),
     "a kind of key that nobody knows": ('keys = ["RSA"]\n', "steward.toml:1:9: keys[0]: Invalid enum value", None),
     "a table that is a number": ("snp = 1\n", "steward.toml:1:7: [snp]: expected a table, got int", "write [snp]"),
+    "collateral that is a number": ("collateral = 1\n", "steward.toml:1:14: [collateral]: expected a table", None),
+    "a vendor that nobody knows": (
+        '[collateral]\nitel = "https://a.example"\n',
+        'steward.toml:2:1: [collateral]: unknown key "itel": expected one of offline, ca, stale, amd, intel',
+        'did you mean "intel"?',
+    ),
+    "an address that anybody can listen to": (
+        '[collateral]\namd = "http://a.example"\n',
+        "steward.toml:2:7: [collateral] amd: expected an address",
+        None,
+    ),
+    "an address with a name in it": (
+        '[collateral]\namd = "https://u:p@a.example"\n',
+        "steward.toml:2:7: [collateral] amd: expected an address",
+        None,
+    ),
+    "an address with a question": (
+        '[collateral]\nintel = "https://a.example?x"\n',
+        "steward.toml:2:9: [collateral] intel: expected an ad",
+        None,
+    ),
+    "an address with a port that is none": (
+        '[collateral]\nintel = "https://a.example:x"\n',
+        "steward.toml:2:9: [collateral] intel: expected an ad",
+        None,
+    ),
+    "an address that is a number": ("[collateral]\namd = 1\n", "steward.toml:2:7: [collateral] amd: expected", None),
+    "a window that is none": (
+        '[collateral]\nstale = "7"\n',
+        'steward.toml:2:9: [collateral] stale: expected "0", or a time like',
+        None,
+    ),
+    "a window of months": (
+        '[collateral]\nstale = "31d"\n',
+        "steward.toml:2:9: [collateral] stale: expected a time of at most",
+        None,
+    ),
     "a workload in one bracket": ("[workload]\n", "steward.toml:1:1: workload: expected an array", "two brackets"),
     "a workload without a digest": (
         '[[workload]]\ntitle = "a"\n',
-        "steward.toml:1:1: workload[0]: Object missing required field `digest`",
+        "steward.toml:1:1: workload[0]: expected at least one digest, package or signer",
         None,
     ),
-    "a workload with no digests": ("[[workload]]\ndigest = []\n", "steward.toml:2:10: workload[0]: digest", None),
+    "a workload with no digests": (
+        "[[workload]]\ndigest = []\n",
+        "steward.toml:1:1: workload[0]: expected at least one",
+        None,
+    ),
     "a name with a wildcard": (
         f'[[workload]]\ndigest = ["{DIGEST}"]\nnames = ["*.example.com"]\n',
         "steward.toml:3:10: workload[0] names[0]: expected a host name",

@@ -13,21 +13,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from donjon.cli.main import main
 from donjon.errors import PlatformError, UsageError
-from donjon.identity import self_signed
+from donjon.identity import Identity, self_signed
 from donjon.steward import serve
+from donjon.steward.files import write_roots
 from donjon.steward.record import Record
+from donjon.tee.snp.layout import Product
+from donjon.tee.snp.simulate import Vendor
 from donjon.wire.der import SEQUENCE, Der
 from tests.steward.requests import kvm_request
+from tests.steward.test_depot import alone
+from tests.steward.vendors import Fake
+from tests.tee.snp.machines import Machines
 
 Captured = pytest.CaptureFixture[str]
 
@@ -35,8 +44,8 @@ Captured = pytest.CaptureFixture[str]
 class Process:
     """`donjon steward serve` in a directory."""
 
-    def __init__(self, directory: Path, *words: str) -> None:
-        (directory / "p.toml").write_text("accept_unattested = true\n")
+    def __init__(self, directory: Path, *words: str, policy: str = "") -> None:
+        (directory / "p.toml").write_text(f"accept_unattested = true\n{policy}")
         command = [sys.executable, "-m", "donjon", "steward", "serve", "--policy", "p.toml", "--addr", "127.0.0.1"]
         command += ["--port", "0", "--admin-port", "0", "--state", "state", *words]
         self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
@@ -283,3 +292,91 @@ def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -
         connection, _ = listener.accept()
         with connection:
             assert connection.proto == socket.IPPROTO_TCP
+
+
+# While it serves
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_sighup_reads_the_policy_anew_and_keeps_the_old_one_if_it_is_wrong(process: Process, tmp_path: Path) -> None:
+    policy = tmp_path / "p.toml"
+    before = process.get("/readyz")[1]["policy"]
+    policy.write_text("accept_unatested = true\n")
+    process.process.send_signal(signal.SIGHUP)
+    until(lambda: any("kept what was there: p.toml:1:1: unknown key" in line for line in process.said))
+    assert process.get("/readyz")[1]["policy"] == before
+    assert process.post(kvm_request())[0] == 200
+    policy.write_text("# stricter\n")
+    process.process.send_signal(signal.SIGHUP)
+    digest = sha256(policy.read_bytes()).hexdigest()
+    until(lambda: process.get("/readyz")[1]["policy"] == digest)
+    until(lambda: any(f"read anew; the policy is {digest}" in line for line in process.said))
+    assert process.get("/readyz")[1]["accept_unattested"] is False
+    assert process.post(kvm_request())[0] == 400
+    assert process.end() == 0
+
+
+@pytest.mark.slow
+def test_sighup_takes_new_certificates_for_https(tmp_path: Path) -> None:
+    def write(identity: Identity) -> bytes:
+        (tmp_path / "tls.key").write_bytes(identity.key_pem())
+        (tmp_path / "tls.crt").write_bytes(identity.chain_pem())
+        return x509.load_pem_x509_certificate(identity.chain_pem()).public_bytes(Encoding.DER)
+
+    def shown() -> bytes:
+        context = ssl._create_unverified_context()
+        with (
+            socket.create_connection(("127.0.0.1", running.port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as connection,
+        ):
+            return connection.getpeercert(binary_form=True) or b""
+
+    old = write(self_signed())
+    running = Process(tmp_path, "--tls-key", "tls.key", "--tls-crt", "tls.crt")
+    assert shown() == old
+    (tmp_path / "tls.key").write_bytes(self_signed().key_pem())  # half of a pair
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: any("kept what was there: cannot use" in line for line in running.said))
+    assert shown() == old
+    new = write(self_signed())
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: shown() == new)
+    assert running.end() == 0
+
+
+@pytest.mark.slow
+def test_fetches_what_a_keep_did_not_send_and_has_it_after_a_restart(
+    tmp_path: Path, fake: Fake, machines: Machines
+) -> None:
+    now = datetime.now(UTC)
+    vendor = Vendor(machines.vendor.keys, now - timedelta(days=30))
+    chip = vendor.chip(Product.Genoa, now - timedelta(days=9))
+    (tmp_path / "roots.toml").write_text(write_roots({"snp": vendor.roots}))
+    collateral = f'[collateral]\namd = "{fake.base}"\n'
+    fake.mode = "503"
+    process = Process(tmp_path, "--roots", "roots.toml", policy=collateral)
+    status, body = process.post(alone(chip))
+    assert status == 503
+    assert json.loads(body)["type"] == "/v1/problems/collateral"
+    assert json.loads(body)["checks"][-1]["name"] == "vek.present"
+    assert process.end() == 0
+
+    fake.mode = ""
+    fake.has_chip(chip)
+    fake.has_list(Product.Genoa, vendor.crl(Product.Genoa, now - timedelta(days=1)))
+    process = Process(tmp_path, "--roots", "roots.toml", policy=collateral)
+    assert process.post(alone(chip))[0] == 200
+    assert process.end() == 0
+    assert len(list((tmp_path / "state/collateral/snp").iterdir())) == 2
+
+    fake.mode = "503"
+    process = Process(tmp_path, "--roots", "roots.toml", policy=collateral)
+    assert process.post(alone(chip))[0] == 200
+    assert process.end() == 0

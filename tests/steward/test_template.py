@@ -1,7 +1,7 @@
 """The file of `donjon steward init` says what it teaches: as it stands, and with every setting switched on."""
 
 from donjon.steward._template import TEMPLATE
-from donjon.steward.policy import General, Policy, Workload, parse
+from donjon.steward.policy import Collateral, General, Policy, Workload, parse
 from donjon.tee import ALL
 
 
@@ -20,6 +20,8 @@ def test_with_every_setting_switched_on_it_parses() -> None:
     assert policy.general.require_nonce
     assert set(policy.tables) == set(ALL) - {"kvm"}
     assert policy.workloads[0].names == ("shop.example.com",)
+    assert policy.collateral.offline
+    assert set(policy.collateral.addresses) == {"amd", "intel"}
     assert policy != Policy()
 
 
@@ -34,6 +36,7 @@ def test_what_it_shows_of_defaults_are_the_defaults() -> None:
 def test_it_shows_every_key_that_is_not_of_a_tee() -> None:
     lines = {line.split(" = ")[0] for line in switched_on().splitlines()}
     assert {*General.__struct_fields__, *Workload.__struct_fields__} <= lines
+    assert {*Collateral.__struct_fields__, "amd", "intel"} - {"addresses"} <= lines
 
 
 def test_it_fits_a_terminal() -> None:

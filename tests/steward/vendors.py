@@ -7,6 +7,7 @@ at another address, is where a cache (PCCS) has it. What a service has, tests pu
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 import urllib.parse
@@ -44,8 +45,8 @@ class Fake:
     _times: list[float] = field(default_factory=list)
 
     @contextmanager
-    def serving(self) -> Iterator[Fake]:
-        """Listen on a port that the system chooses."""
+    def serving(self, context: ssl.SSLContext | None = None) -> Iterator[Fake]:
+        """Listen on a port that the system chooses; with TLS where there is a context."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -59,9 +60,11 @@ class Fake:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
-        self.base = f"http://127.0.0.1:{server.server_port}"
+        self.base = f"http{'s' if context else ''}://127.0.0.1:{server.server_port}"
         try:
             yield self
         finally:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,11 +66,17 @@ class Running:
         stderr: what it wrote there so far.
     """
 
-    def __init__(self, *words: str | Path, listeners: int = 0, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *words: str | Path,
+        listeners: int = 0,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] | None = None,
+    ) -> None:
         self.addresses: dict[str, tuple[str, int]] = {}
         self.stderr = b""
         self.process = subprocess.Popen(
-            [*command(), *map(str, words)],
+            [*(program or command()), *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -11,9 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from donjon import Keep
-from donjon.config import Config, Connect, Listen, Stderr, Stdin, Stdout, Verify
+from donjon.config import Config, Connect, File, Limits, Listen, Stderr, Stdin, Stdout, Verify
 from donjon.errors import UsageError, VerifyError
 from donjon.identity import Identity, self_signed
 from donjon.log import WARN
@@ -21,6 +23,7 @@ from tests.keep import guests
 from tests.keep.stewards import MEASUREMENT, NAME, OTHER, WORKLOAD, Steward, client, pem, server
 from tests.system.said import Said
 from tests.system.tls import exactly, peer
+from tests.verify.chains import Chain, Entity, unknown
 
 HOUR = timedelta(hours=1)
 DEMANDED = Verify(workload=[WORKLOAD.hex()])
@@ -60,6 +63,7 @@ def refused(address: tuple[str, int], context: ssl.SSLContext) -> str:
     """What a client hears from a Keep that does not take it."""
     with pytest.raises((ssl.SSLError, OSError)) as caught:
         speak(address, context)
+    assert not isinstance(caught.value, (ConnectionRefusedError, TimeoutError)), "nobody listens"
     return str(caught.value)
 
 
@@ -171,6 +175,136 @@ def test_a_client_that_stalls_in_its_handshake_holds_nobody_up(steward: Steward)
         assert time.monotonic() - begun < 5
         for each in silent:
             each.close()
+
+
+# ---- clients that attack
+
+
+def forged(*certificates: bytes, key: Identity) -> ssl.SSLContext:
+    """A client that sends these, and has the key of the first of them."""
+    return client(Identity(key._key, certificates))
+
+
+def test_a_stolen_chain_behind_an_own_certificate_proves_nothing(steward: Steward, stranger: Steward) -> None:
+    victim, thief = steward.keep(), stranger.keep()
+    with listening(steward.anchor, DEMANDED) as (keep, address, said):
+        refused(address, forged(thief.certificate, *victim.chain, steward.anchor, key=thief))
+        assert "certificate verify failed" in said.waited(keep, "refused: ")[1]
+
+
+def test_two_certificates_of_the_steward_are_judged_as_the_one_whose_key_is_proven(steward: Steward) -> None:
+    right, wrong = steward.keep(), steward.keep(workload=OTHER)
+    with listening(steward.anchor, DEMANDED) as (keep, address, said):
+        refused(address, forged(wrong.certificate, right.certificate, right.chain[1], key=wrong))
+        assert "demand.workload" in said.waited(keep, "refused: ")[1]
+        assert speak(address, forged(right.certificate, wrong.certificate, right.chain[1], key=right)) == b"hello"
+
+
+def test_what_a_client_sends_beside_its_chain_is_not_looked_at(steward: Steward, stranger: Steward) -> None:
+    right = steward.keep()
+    litter = [stranger.keep().certificate for _ in range(20)]
+    with listening(steward.anchor, DEMANDED) as (_, address, _):
+        assert speak(address, forged(*right.chain, *litter, key=right)) == b"hello"
+
+
+def test_a_certificate_needs_its_own_key(steward: Steward, stranger: Steward) -> None:
+    right, thief = steward.keep(), stranger.keep()
+    with pytest.raises(VerifyError, match="do not belong together"):
+        forged(*right.chain, key=thief)
+
+
+def test_the_stewards_own_authority_is_no_peer(steward: Steward) -> None:
+    secret = steward.issuing.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    itself = Identity(secret, (steward.issuing.signed(steward.root),))
+    with listening(steward.anchor, Verify(accept_unattested=True)) as (keep, address, said):
+        refused(address, client(itself))
+        assert "unsuitable certificate purpose" in said.waited(keep, "refused: ")[1]
+
+
+@pytest.mark.parametrize(("size", "reason"), [(90_000, None), (200_000, "excessive message size")])
+def test_a_huge_certificate_costs_no_more_than_another(size: int, reason: str | None, steward: Steward) -> None:
+    huge = steward.keep(extra={"huge": (unknown("1.3.6.1.4.1.99999.1", bytes(size)), False)})
+    with listening(steward.anchor, DEMANDED) as (keep, address, said):
+        begun = time.monotonic()
+        if reason is None:
+            assert speak(address, client(huge)) == b"hello"
+        else:
+            refused(address, client(huge))
+            assert reason in said.waited(keep, "dropped: ")[1]
+        assert time.monotonic() - begun < 5
+
+
+def test_authentication_after_the_handshake_is_no_way_round_it(steward: Steward) -> None:
+    context = client()
+    context.post_handshake_auth = True
+    with listening(steward.anchor, DEMANDED) as (keep, address, said):
+        assert "certificate required" in refused(address, context).lower().replace("_", " ")
+        assert NO_CERTIFICATE in said.waited(keep, "refused: ")[1]
+
+
+def test_a_session_is_not_resumed_without_a_certificate(steward: Steward) -> None:
+    known = client(steward.keep())
+    with listening(steward.anchor, DEMANDED) as (_, address, _):
+        with socket.create_connection(address, 10) as raw, known.wrap_socket(raw) as stream:
+            stream.sendall(b"hello")
+            assert exactly(stream, 5) == b"hello"
+            session = stream.session
+            assert session is None or not session.has_ticket
+        with socket.create_connection(address, 10) as raw, known.wrap_socket(raw, session=session) as stream:
+            stream.sendall(b"hello")
+            assert exactly(stream, 5) == b"hello"
+            assert not stream.session_reused
+
+
+def test_a_certificate_cannot_write_into_the_log(steward: Steward) -> None:
+    evil = steward.keep()
+    name = "x\n2026 donjon: all is well\x1b[2J"
+    chain = Chain(steward.root, steward.issuing, Entity(name, start=steward.issuing.start, end=steward.issuing.end))
+    secret = chain.leaf.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    evil = Identity(secret, chain.built())
+    with listening(steward.anchor, DEMANDED) as (keep, address, said):
+        refused(address, client(evil))
+        assert said.waited(keep, "refused: ")[1].isprintable()
+
+
+def test_the_limit_of_connections_counts_refused_clients_only_while_they_are_there(steward: Steward) -> None:
+    entry = Listen(name="in", addr="127.0.0.1", port=0, ca=["keeps"], verify=DEMANDED)
+    files: list[File] = [Stdin(), Stdout(), Stderr(), entry]
+    config = Config(roots={"keeps": pem(steward.anchor)}, files=files, limits=Limits(connections=2))
+    with Keep.start(guests.SERVES, config) as keep:
+        address = keep.listeners["in"]
+        for _ in range(5):
+            refused(address, client(steward.keep(workload=OTHER)))
+            refused(address, client())
+        assert speak(address, client(steward.keep())) == b"hello"
+
+
+@pytest.mark.slow
+def test_memory_and_descriptors_stay_the_same_over_a_thousand_refusals(steward: Steward) -> None:
+    contexts = [client(steward.keep(workload=OTHER)), client(), client(self_signed()), client(steward.keep())]
+
+    def round_of(number: int) -> None:
+        for _ in range(number):
+            for context in contexts[:3]:
+                refused(address, context)
+
+    with listening(steward.anchor, DEMANDED) as (keep, address, said):
+        round_of(60)
+        before = resident(keep)
+        round_of(340)
+        assert speak(address, contexts[3]) == b"hello"
+        after = resident(keep)
+        assert len([line for line in said.lines if line[0] == WARN]) <= 61 + 60 * 10, "a minute has sixty lines"
+    assert after[1] == before[1]
+    assert after[0] - before[0] < 1 << 20, "and not a kilobyte for each"
+
+
+def resident(keep: Keep) -> tuple[int, int]:
+    """Bytes of memory, and the number of open descriptors, when it has settled."""
+    time.sleep(0.3)
+    keep.poll()
+    pages = int(Path(f"/proc/{keep.pid}/statm").read_text().split()[1])
+    return pages * 4096, len(os.listdir(f"/proc/{keep.pid}/fd"))
 
 
 # ---- connect

@@ -214,3 +214,10 @@ def granted(key: ec.EllipticCurvePrivateKey, workload: bytes = WORKLOAD, now: da
     source = realm() if workload == WORKLOAD else Realm(workload)
     text = f'accept_unattested = true\n[[workload]]\ndigest = ["{workload.hex()}"]\nnames = ["{NAME}"]\n'
     return decide(source.request(key=key), source.trust, parse(text), now).require()
+
+
+def status_none(chain: Chain, **changes: bool) -> None:
+    """Make of a real machine one that is simulated, or not protected, and said to be."""
+    chain.told = claims(**changes)
+    appraisal(chain.told)["ear_status"] = "none"
+    chain.markers = ("simulated",) if changes.get("simulated") else ("unprotected",)

@@ -112,7 +112,7 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with connection, self.context.wrap_socket(connection, server_side=True) as stream:
+            with connection, self.context.wrap_socket(connection, True, suppress_ragged_eofs=False) as stream:
                 self.handle(stream)
         except (OSError, ValueError) as error:
             self.errors.append(error)

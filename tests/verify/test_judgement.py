@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -22,9 +23,9 @@ from donjon.tee import cca, snp
 from donjon.tee.contract import Check, Outcome, Roots
 from donjon.verify import Demands, Proof, RefusedError, judge
 from donjon.verify.certificates import MAX_CHAIN
-from donjon.verify.judgement import ITSELF, NOBODY_ASKED
+from donjon.verify.judgement import ITSELF, NOBODY_ASKED, judge_evidence, judge_request
 from donjon.verify.result import uri
-from tests.steward.requests import NOW, REAL, SNP_AT
+from tests.steward.requests import NOW, REAL, SNP_AT, spki
 from tests.verify.chains import (
     DAY,
     NAME,
@@ -468,6 +469,39 @@ def test_the_tee_policy_of_the_demands_is_asked() -> None:
     assert names_of_failed == ["realm.initial_measurement"]
 
 
+# Requests and evidence without a certificate
+
+
+def test_a_request_is_judged_by_its_evidence() -> None:
+    key = new_key()
+    data = realm().request(key=key)
+    proof = judge_request(data, simulated_trust(), Demands(accept_unattested=True, workloads=(WORKLOAD,)), NOW)
+    assert (proof.tee, proof.workload, proof.judged_by) == ("cca", WORKLOAD, ITSELF)
+    assert proof.key == sha256(spki(key)).digest()
+    broken = data[:-1] + bytes((data[-1] ^ 1,))
+    with pytest.raises(RefusedError) as caught:
+        judge_request(broken, simulated_trust(), Demands(accept_unattested=True), NOW)
+    assert failed(caught.value.checks) == ["request.signature"]
+    with pytest.raises(ParseError):
+        judge_request(b"x", simulated_trust(), Demands(), NOW)
+    with pytest.raises(UsageError, match="this is a request"):
+        judge_request(data, simulated_trust(), Chain().demands(), NOW)
+
+
+def test_evidence_alone_says_nothing_about_a_key() -> None:
+    token = cca.wrap(realm().platform.token(realm().realm, bytes(64)))
+    trust = simulated_trust()["cca"]
+    demands = Demands(accept_unattested=True)
+    proof = judge_evidence(cca, lambda: cca.parse(token), trust, demands, NOW)
+    assert (proof.key, proof.certificate) == (b"", b"")
+    judge_evidence(cca, lambda: cca.parse(token), trust, demands, NOW, report_data=bytes(64))
+    with pytest.raises(RefusedError) as caught:
+        judge_evidence(cca, lambda: cca.parse(token), trust, demands, NOW, report_data=bytes(63) + b"x")
+    assert failed(caught.value.checks) == ["evidence.binding"]
+    with pytest.raises(UsageError, match="this is evidence"):
+        judge_evidence(cca, lambda: cca.parse(token), trust, Chain().demands(), NOW)
+
+
 # Bounds, and whatever may come
 
 
@@ -501,6 +535,38 @@ FUZZED_CHAINS = (FUZZED.built(), (with_evidence(),))
 def test_any_bytes_are_refused(chain: list[bytes]) -> None:
     with pytest.raises(RefusedError):
         judge(chain, FUZZED_DEMANDS, NOW)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = [
+    (), ("eat_profile",), ("iat",), ("ear_verifier_id",), ("ear_verifier_id", "build"), ("submods",),
+    ("submods", "snp"), ("submods", "snp", "ear_status"), ("submods", "snp", "ear_attester_claims"),
+    *(("submods", "snp", "ear_attester_claims", name) for name in appraisal(claims())["ear_attester_claims"]),
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FIELDS), JSON)
+def test_a_steward_that_writes_anything_is_read_or_refused(path: tuple[str, ...], value: Any) -> None:
+    said: Any = claims()
+    if path:
+        table = said
+        for name in path[:-1]:
+            table = table[name]
+        table[path[-1]] = value
+    else:
+        said = value
+    FUZZED.told = said
+    try:
+        judge(FUZZED.built(), FUZZED_DEMANDS, NOW)
+    except RefusedError:
+        pass
+    finally:
+        FUZZED.told = claims()
 
 
 # Demands

@@ -5,29 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from donjon.cli import tui
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 from donjon.log import printable
-from donjon.steward import answer, files, procedure
+from donjon.steward import answer, endorsement, files, procedure
+from donjon.steward.endorsement import Envelope, Proofs
 from donjon.steward.policy import MAX_FILE, Policy, parse
 from donjon.tee import load
 from donjon.tee.contract import Check, Demands, Outcome, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from donjon.cli.parse import Options
     from donjon.log import Logger
     from donjon.steward.authority import Authority
     from donjon.steward.fetching import Vendors
 
-    Context = Callable[..., ssl.SSLContext]
+__all__ = ["check_record", "endorse", "init", "judge", "serve"]
 
-__all__ = ["check_record", "init", "judge", "serve"]
+T = TypeVar("T")
 
 NAME = "steward.toml"
 
@@ -80,7 +80,8 @@ def judge(options: Options) -> int:
         pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
     if not pile.subjects:
         raise UsageError("there is nothing to judge", "name a request or a piece of evidence beside what helps")
-    answers = [_judge(subject, pile, policy, now, demanded) for subject in pile.subjects]
+    proofs = Proofs(kept=read_endorsements(options.endorsements))
+    answers = [_judge(subject, pile, policy, now, demanded, proofs) for subject in pile.subjects]
     accepted = all(item["accepted"] for item in answers)
     if options.json:
         import json
@@ -93,15 +94,15 @@ def judge(options: Options) -> int:
 
 
 def _judge(
-    subject: files.Subject, pile: files.Pile, policy: Policy, now: datetime, demanded: bytes | None
+    subject: files.Subject, pile: files.Pile, policy: Policy, now: datetime, demanded: bytes | None, proofs: Proofs
 ) -> dict[str, Any]:
     trust = pile.trust()
     if not subject.tee:
-        decision = procedure.decide(subject.data, trust, policy, now)
+        decision = procedure.decide(subject.data, trust, policy, now, proofs=proofs)
         return {"file": subject.name, "kind": "request", **answer.decision_dict(decision)}
     demands = Demands(report_data=demanded, accept_unattested=policy.general.accept_unattested)
     kind = load(subject.tee)
-    verdict = procedure.judge(kind, lambda: kind.parse(subject.data), trust[subject.tee], policy, demands, now)
+    verdict = procedure.judge(kind, lambda: kind.parse(subject.data), trust[subject.tee], policy, demands, now, proofs)
     return {"file": subject.name, "kind": "evidence", **answer.verdict_dict(verdict)}
 
 
@@ -154,30 +155,60 @@ def serve(options: Options) -> int:
         hint = "install what the service needs: pip install starlette uvicorn h11 httpx"
         raise PlatformError(f"the service needs the package {error.name}", hint) from error
     from donjon.steward.depot import Depot
-    from donjon.steward.record import Record
+    from donjon.steward.record import open_book
     from donjon.steward.service import Service, Writer
 
     log = tui.logger(options.log_filter, options.log_target)
-    policy = read_policy(options.policy)
+    inputs = _Inputs.read(options)
+    policy = inputs.policy
     ports = [_number(options[key], f"--{key.replace('_', '-')}", 65535) for key in ("port", "admin_port")]
     drain = _number(options.drain, "--drain", 3600)
-    pile = files.Pile()
-    if options.roots is not None:
-        pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
-    context = _tls(server.tls, options)
+    context = _tls(server.Tls, options)
     authority = _authority(options, log)
-    path = os.path.join(_state(options), "record.sqlite")
+    path = options.record or os.path.join(_state(options), "record.sqlite")
     with contextlib.ExitStack() as stack:
         public = stack.enter_context(server.listen(options.addr, ports[0]))
         admin = stack.enter_context(server.listen(options.admin_addr, ports[1]))
-        writer = stack.enter_context(contextlib.closing(Writer(Record(path))))
-        if policy.general.accept_unattested:
-            log.warn("evidence that proves nothing is accepted: for development only", target="donjon.steward")
-        trust = pile.trust()
-        depot = Depot(os.path.join(_state(options), "collateral"), trust, policy.collateral, _vendors(policy), log)
-        service = Service(policy, trust, authority, writer, log, depot=depot)
-        server.run(service, public, admin, log, context, drain)
+        writer = stack.enter_context(contextlib.closing(Writer(open_book(path))))
+        _warn(policy, log)
+        keep = os.path.join(_state(options), "collateral")
+        depot = Depot(keep, inputs.trust, policy.collateral, inputs.vendors, log, supplied=inputs.supplied)
+        service = Service(policy, inputs.trust, authority, writer, log, depot=depot, endorsements=inputs.endorsements)
+
+        async def reload() -> None:
+            """All of it is read before anything is changed."""
+            new = _Inputs.read(options)
+            if context is not None:
+                context.load()
+            await service.change(new.policy, new.trust, new.endorsements, new.vendors, new.supplied)
+            _warn(new.policy, log)
+
+        server.run(service, public, admin, log, context, drain, reload)
     return 0
+
+
+class _Inputs(NamedTuple):
+    """What SIGHUP reads anew."""
+
+    policy: Policy
+    trust: dict[str, procedure.Trust]
+    endorsements: dict[bytes, tuple[Envelope, ...]]
+    vendors: Vendors | None
+    supplied: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def read(cls, options: Options) -> _Inputs:
+        policy = read_policy(options.policy)
+        pile = files.Pile()
+        if options.roots is not None:
+            pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
+        supplied = files.read_collateral(_directory(options.collateral, "", files.MAX_FILE))
+        return cls(policy, pile.trust(), read_endorsements(options.endorsements), _vendors(policy), supplied)
+
+
+def _warn(policy: Policy, log: Logger) -> None:
+    if policy.general.accept_unattested:
+        log.warn("evidence that proves nothing is accepted: for development only", target="donjon.steward")
 
 
 def _vendors(policy: Policy) -> Vendors | None:
@@ -192,32 +223,58 @@ def _vendors(policy: Policy) -> Vendors | None:
     return Vendors(policy.collateral)
 
 
+def endorse(options: Options) -> int:
+    """Sign a statement that vouches for a workload, and print it.
+
+    Raises:
+        UsageError: the digest, the key or a time is wrong.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    digest = _digest("DIGEST", options.digest)
+    try:
+        key = load_pem_private_key(read(options.key, 64 * 1024), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        hint = "make one: openssl genpkey -algorithm ed25519 -out release.key"
+        raise UsageError(
+            f"{printable(options.key)}: expected a private key in PEM, without a password", hint
+        ) from error
+    if not isinstance(key, endorsement.PrivateKey):
+        raise UsageError(f"{printable(options.key)}: expected a key of P-256, P-384 or Ed25519")
+    until = read_time(options.until, "--until")
+    tui.write(endorsement.make(digest, key, until, title=options.title or ""))
+    return 0
+
+
 def check_record(options: Options) -> int:
     """Compute the record's chain anew.
 
     Raises:
         VerifyError: it was changed.
     """
-    from donjon.steward.record import Record
+    from donjon.steward.record import is_database, open_book
 
     head = _hash(options.head)
-    if not os.path.exists(options.file):
-        raise UsageError(f"cannot read {printable(options.file)}: no such file", "check the path")
-    with Record(options.file, read_only=True) as book:
+    if not is_database(options.record) and not os.path.exists(options.record):
+        raise UsageError(f"cannot read {printable(options.record)}: no such file", "check the path")
+    with open_book(options.record, read_only=True) as book:
         found = book.verify(head)
     tui.write(f"{found.seq} entries\n{found.hash.hex()}\n")
     return 0
 
 
 def _hash(given: str | None) -> bytes | None:
-    if given is None:
-        return None
+    return None if given is None else _digest("--head", given)
+
+
+def _digest(name: str, given: str) -> bytes:
     try:
         value = bytes.fromhex(given)
     except ValueError:
         value = b""
     if len(value) != 32:
-        raise UsageError(f"--head: expected 64 hex digits, got {len(given)} characters")
+        raise UsageError(f"{name}: expected 64 hex digits, got {len(given)} characters")
     return value
 
 
@@ -245,7 +302,7 @@ def _state(options: Options) -> str:
     return directory
 
 
-def _tls(make: Callable[[str, str], Context], options: Options) -> Context | None:
+def _tls(make: Callable[[str, str], T], options: Options) -> T | None:
     if (options.tls_key is None) != (options.tls_crt is None):
         raise UsageError("expected --tls-key and --tls-crt together, got one of them")
     return make(options.tls_crt, options.tls_key) if options.tls_key is not None else None
@@ -265,7 +322,33 @@ def read_policy(path: str | None) -> Policy:
     return Policy() if path is None else parse(text(path, MAX_FILE), printable(path))
 
 
-def read_time(given: str | None) -> datetime:
+def read_endorsements(directory: str | None) -> dict[bytes, tuple[Envelope, ...]]:
+    """All statements in a directory: its files that end in .json.
+
+    Raises:
+        UsageError: it is none, or there are too many. ParseError: one of them is not well formed.
+    """
+    return files.read_endorsements(_directory(directory, ".json", endorsement.MAX_ENVELOPE))
+
+
+def _directory(directory: str | None, ending: str, most: int) -> Iterator[tuple[str, bytes]]:
+    """The files in a directory, with their names: those with this ending, and none whose name begins with a dot."""
+    if directory is None:
+        return
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(ending) and name[0] != ".")
+    except ValueError as error:
+        raise UsageError(f"cannot read {printable(directory)}: not a path", "check the path") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {printable(directory)}: {words_of(error)}", "check the path") from error
+    if len(names) > files.MAX_IN_DIRECTORY:
+        raise UsageError(f"{printable(directory)}: expected at most {files.MAX_IN_DIRECTORY} files")
+    for name in names:
+        path = os.path.join(directory, name)
+        yield printable(path), read(path, most)
+
+
+def read_time(given: str | None, name: str = "--at") -> datetime:
     """A time with its zone, or now.
 
     Raises:
@@ -277,9 +360,9 @@ def read_time(given: str | None) -> datetime:
     try:
         found = datetime.fromisoformat(given)
     except ValueError as error:
-        raise UsageError(f'--at: expected a time, got "{given[:40]}"', hint) from error
+        raise UsageError(f'{name}: expected a time, got "{given[:40]}"', hint) from error
     if found.tzinfo is None:
-        raise UsageError(f'--at: expected a time with its zone, got "{given}"', hint)
+        raise UsageError(f'{name}: expected a time with its zone, got "{given}"', hint)
     return found.astimezone(UTC)
 
 

@@ -126,6 +126,14 @@ GLOBAL = (
 )  # fmt: skip
 """Options of every command; they may stand before its name too."""
 
+_LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
+_HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
+_BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
+_STATE = Option(
+    "--state", "WORDS", "of the hardware, words with commas, as sim states lists them; without it, the best"
+)
+_MADE_AT = Option("--at", "TIME", "when it is made, such as 2026-06-01T12:00:00Z; without it, now")
+
 RUN = Command(
     "run",
     "Run a WebAssembly program in a Keep",
@@ -286,7 +294,7 @@ _LIST = (
         arguments=(Argument("HOST", "HOST:PORT of the Keep"),),
         options=(
             Option(
-                "--expect", "WHAT", "a file with demands, or demands: steward_root=root.pem,tee=snp,workload=HEX",
+                "--expect", "WHAT", "a file with demands, or demands, as in tee=snp,workload=HEX",
                 required=True, files=True,
             ),
             Option("--listen", "ADDRESS", "HOST:PORT here; port 0 takes any", default="127.0.0.1:0"),
@@ -353,6 +361,7 @@ _LIST = (
             Option("--policy", "FILE", "the policy; without it the safe defaults hold", files=True),
             Option("--at", "TIME", "the time to judge at, such as 2026-06-01T12:00:00Z; without it, now"),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", files=True),
+            Option("--endorsements", "DIR", "statements about workloads that signers have signed", files=True),
             Option("--report-data", "HEX", "the 64 bytes that bare evidence has to bind; requests bind their key"),
             Option("--json", "", "print one JSON object instead", short="-j"),
         ),
@@ -383,9 +392,21 @@ _LIST = (
                 "--state", "DIR", "where the authority and the record are kept; made if it is missing",
                 env="STEWARD_STATE", default="steward", files=True,
             ),
+            Option(
+                "--record", "RECORD", "a file, or a database (postgresql://...); without it, a file in --state",
+                env="STEWARD_RECORD", files=True,
+            ),
             Option("--key", "FILE", "key of an authority that you have, PEM", env="STEWARD_KEY", files=True),
             Option("--crt", "FILE", "its certificates, PEM, the issuing one first", env="STEWARD_CRT", files=True),
             Option("--roots", "FILE", "roots to believe beside the vendors' own", env="STEWARD_ROOTS", files=True),
+            Option(
+                "--collateral", "DIR", "CRLs, VCEKs, Intel's collateral that you have, where no vendor can be asked",
+                env="STEWARD_COLLATERAL", files=True,
+            ),
+            Option(
+                "--endorsements", "DIR", "statements about workloads that signers have signed, *.json",
+                env="STEWARD_ENDORSEMENTS", files=True,
+            ),
             Option("--addr", "ADDRESS", "to listen on for Keeps", env="STEWARD_ADDR", default="::"),
             Option("--port", "PORT", "for Keeps; 0 takes any", env="STEWARD_PORT", default="3000"),
             Option("--admin-addr", "ADDRESS", "to listen on for operators", default="127.0.0.1"),
@@ -396,8 +417,11 @@ _LIST = (
         ),
         details="Without --key and --crt it makes an authority of its own in the state directory: a root that relying "
         "parties trust, and an issuing key that is renewed by itself. Keep a copy of root.key elsewhere.\n\n"
-        "Every decision is on disk, in record.sqlite, before its answer leaves. Operators have /livez, /readyz, "
-        "/metrics and the record on a listener of their own.",
+        "Every decision is on disk, in record.sqlite or a PostgreSQL database, before its answer leaves. A database's "
+        "password belongs into PGPASSFILE or a service file, never into --record, which everybody on the machine can "
+        "read.\n\nAt SIGHUP it reads the policy, --roots, --collateral, --endorsements and the files for https anew; "
+        "what is wrong is said, and the old stays.\n\nOperators have /livez, /readyz, /metrics and the record on a "
+        "listener of their own.",
         exits=(
             ("0", "ended by SIGTERM or Ctrl-C"),
             ("1", "a file is malformed"),
@@ -410,16 +434,118 @@ _LIST = (
         ),
     ),
     Command(
+        "steward endorse",
+        "Vouch for a workload with a signed statement",
+        handler="donjon.cli.steward:endorse",
+        group="Attest",
+        arguments=(Argument("DIGEST", "of the workload or of its package, 64 hex digits"),),
+        options=(
+            Option(
+                "--key", "FILE", "who signs: a private key of P-256, P-384 or Ed25519, PEM", required=True, files=True,
+            ),
+            Option("--until", "TIME", "when it ends, such as 2026-12-01T00:00:00Z", required=True),
+            Option("--title", "TEXT", "for people, such as a name and a version"),
+        ),
+        details="A policy that names the key below [[workload]] signers then accepts the workload, until the time "
+        "given. The statement is printed: send it with requests (endorsements), or put it as a .json file into the "
+        "directory that `donjon steward serve` gets with --endorsements.",
+        exits=(("0", "done"), ("2", "the command line is wrong, or the key cannot be used")),
+        examples=(
+            (
+                "donjon steward endorse 5e3f... --key release.key --until 2027-01-01T00:00:00Z",
+                "a release of a shop",
+            ),
+        ),
+    ),
+    Command(
         "steward check-record",
         "Check that a Steward's record is whole",
         handler="donjon.cli.steward:check_record",
         group="Attest",
-        arguments=(Argument("FILE", "the record", files=True),),
+        arguments=(Argument("RECORD", "its file, or the address of its database", files=True),),
         options=(Option("--head", "HASH", "a hash that was kept elsewhere, which the record must contain"),),
         details="Every entry's hash covers the one before. It prints how many entries there are and the last hash: "
         "keep that elsewhere, and a later check can tell that nothing was cut off. The service may run meanwhile.",
         exits=(("0", "the record is whole"), ("4", "it was changed")),
-        examples=(("donjon steward check-record steward/record.sqlite", "the record of a service"),),
+        examples=(
+            ("donjon steward check-record steward/record.sqlite", "the record of a service"),
+            ("donjon steward check-record postgresql:///steward", "one in a database"),
+        ),
+    ),
+    Command(
+        "sim init",
+        "Make a lab: simulated hardware with roots of its own",
+        handler="donjon.cli.sim:init",
+        group="Simulate",
+        arguments=(Argument("DIR", "where its keys are kept; not there yet, or empty", default="lab", files=True),),
+        details="Its evidence has the real formats and proves nothing. A Steward accepts it if it is given the lab's "
+        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated.",
+        examples=(
+            ("donjon sim init", "makes lab"),
+            ("donjon steward serve --roots lab/roots.toml --policy steward.toml", "a Steward that believes it"),
+        ),
+    ),
+    Command(
+        "sim states",
+        "List the states that simulated hardware can be in",
+        handler="donjon.cli.sim:states",
+        group="Simulate",
+        arguments=(Argument("TEE", "which hardware: snp, tdx, sgx or cca", words=("snp", "tdx", "sgx", "cca")),),
+        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        details="Of each group one word holds; the first does when nothing is said. Beside a word stands the check by "
+        "which a Steward's safe defaults refuse such evidence.",
+        examples=(("donjon sim states snp", "of AMD's"),),
+    ),
+    Command(
+        "sim evidence",
+        "Write evidence of simulated hardware into a file",
+        handler="donjon.cli.sim:evidence",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(
+            _LAB,
+            _HARDWARE,
+            _BOUND,
+            _STATE,
+            Option("--key", "FILE", "private key, PEM: writes a certificate request for it, as a Keep would send it",
+                   files=True),
+            Option("--report-data", "HEX", "the 64 bytes to bind: writes the evidence alone"),
+            _MADE_AT,
+        ),
+        details="The evidence brings the collateral that its format has room for: AMD's certificate and revocation "
+        "list, Intel's lists and CRLs, all signed by the lab.",
+        examples=(
+            ("donjon sim evidence --key keep.key request.csr", "a request that a Steward grants"),
+            ("donjon sim evidence --tee tdx --state OutOfDate --key keep.key request.csr", "one that it refuses"),
+            ("donjon steward judge --roots lab/roots.toml request.csr", "why"),
+        ),
+    ),
+    Command(
+        "sim collateral",
+        "Write the collateral of simulated hardware to a file",
+        handler="donjon.cli.sim:collateral",
+        group="Simulate",
+        arguments=(Argument("FILE", "where to write it", files=True),),
+        options=(_LAB, _HARDWARE, _STATE, _MADE_AT),
+        details="Of snp it is AMD's revocation list, of sgx and tdx Intel's collateral in JSON. Evidence that is "
+        "collected from a mounted lab lacks Intel's, as on real machines: a Steward has to have it from elsewhere.",
+        examples=(("donjon sim collateral --tee tdx collateral.json", "for a Steward, or for steward judge"),),
+    ),
+    Command(
+        "sim mount",
+        "Mount simulated hardware as a kernel shows it",
+        handler="donjon.cli.sim:mount",
+        group="Simulate",
+        arguments=(Argument("MOUNTPOINT", "an empty directory", files=True),),
+        options=(_LAB, _HARDWARE, _BOUND, _STATE),
+        details="Of snp, tdx and cca it is Linux's configfs-tsm, with the kernel's rules; of sgx Gramine's "
+        "/dev/attestation. It stays in the foreground; Ctrl-C unmounts. It needs FUSE, and only this user can look "
+        "into it.",
+        exits=(("0", "unmounted"), ("3", "this machine cannot mount: no FUSE, no permission")),
+        examples=(
+            ("donjon sim mount tsm", "SNP, in the directory tsm"),
+            ("donjon sim mount --tee sgx attestation", "Gramine's files"),
+        ),
     ),
     Command(
         "completion",

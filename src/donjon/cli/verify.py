@@ -142,10 +142,8 @@ def _subject(options: Options, demands: Demands) -> tuple[str, Callable[[datetim
     trust = {name: _joined(own, demands.roots.get(name)) for name, own in pile.trust().items()}
     if not subject.tee:
         return subject.name, lambda now: judge_request(subject.data, trust, demands, now)
-    kind = load(subject.tee)
-    return subject.name, lambda now: judge_evidence(
-        kind, lambda: kind.parse(subject.data), trust[subject.tee], demands, now
-    )
+    kind, own = load(subject.tee), trust[subject.tee]
+    return subject.name, lambda now: judge_evidence(kind, lambda: kind.parse(subject.data), own, demands, now)
 
 
 def _joined(own: Trust, demanded: Trust | None) -> Trust:
@@ -224,6 +222,7 @@ def proof_dict(proof: Proof) -> dict[str, Any]:
         "measurement": proof.measurement.hex(),
         "workload": proof.workload.hex(),
         "judged_by": proof.judged_by,
+        "anchor": proof.anchor.hex(),
         "judged_at": shown(proof.judged_at),
         "valid_until": shown(proof.valid_until),
         "simulated": proof.simulated,

@@ -544,6 +544,27 @@ def hexadecimal(lengths: tuple[int, ...], hint: str) -> Rule:
     return rule
 
 
+_digest = hexadecimal((64,), "`donjon workload digest` prints the digest of a workload")
+
+
+def workload(value: object) -> str:
+    text = str(_digest(value))
+    if not text.strip("0"):
+        hint = "all zeros is what evidence holds that names no workload"
+        raise RuleError("expected the digest of a workload, got zeros alone", hint)
+    return text
+
+
+def peer_name(value: object) -> str:
+    """A host name or an address, as certificates have it."""
+    text = endpoint(value)
+    if ":" in text or text.rpartition(".")[2].isdigit():
+        from ipaddress import ip_address as read
+
+        return str(read(text))
+    return text.removesuffix(".").lower()
+
+
 def tee(value: object) -> str:
     from donjon.tee import ALL  # loads what every verdict needs: only who demands a TEE pays for it
 
@@ -601,10 +622,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "cpu": optional(seconds),
     },
     "verify": {
-        "workload": listed(
-            hexadecimal((64,), "`donjon workload digest` prints the digest of a workload"), "workload digests"
-        ),
-        "names": listed(endpoint, "names"),
+        "workload": listed(workload, "workload digests"),
+        "names": listed(peer_name, "names"),
         "tee": listed(tee, "TEEs"),
         "measurement": listed(
             hexadecimal((64, 96, 128), "`donjon verify` prints the measurement of a Keep"), "measurements"

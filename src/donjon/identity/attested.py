@@ -50,11 +50,18 @@ class Source(Protocol):
         """
 
 
-def certified(source: Source, workload: bytes, client: Client, clock: Callable[[], float] = time.time) -> Identity:
+def certified(
+    source: Source,
+    workload: bytes,
+    client: Client,
+    clock: Callable[[], float] = time.time,
+    descriptor: bytes | None = None,
+) -> Identity:
     """Have a Steward certify a fresh key.
 
     Args:
         workload: the digest that the evidence has to name, or nothing at all.
+        descriptor: of which that is the digest, where the Steward may see it.
     Returns:
         The identity, which says when it expires.
     Raises:
@@ -72,7 +79,7 @@ def certified(source: Source, workload: bytes, client: Client, clock: Callable[[
             report_data = binding(nonce, spki)
         return make_request(key, kind.OID, evidence(source, kind, report_data, workload))
 
-    chain = client.certify(request)
+    chain = client.certify(request, descriptor)
     try:
         end = check_path(chain, spki, workload, datetime.fromtimestamp(clock(), UTC))
     except VerifyError as error:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from donjon.identity import Identity
     from donjon.identity.attested import Source
     from donjon.keep.launch import Launch
+    from donjon.workload import Descriptor
 
     Say = Callable[[str], None]
 
 __all__ = ["choose", "maker"]
 
+MAX_DESCRIPTOR = 64 * 1024
+"""Bytes that a Steward takes."""
 DEVICES = ("/dev/sev-guest", "/dev/tdx_guest", "/dev/tdx-guest")
 """What a guest has that could give evidence, if its kernel had configfs-tsm too."""
 
@@ -38,28 +41,52 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
     Args:
         names: for a certificate that the Keep signs itself.
     """
-    workload = launch.describe().digest()  # which reads the roots, so that later renewals trust the same ones
+    described = launch.describe()  # which reads the roots, so that later renewals trust the same ones
+    workload = described.digest()
+    shown = descriptor_for_steward(described)
 
     def make(say: Say) -> Identity:
-        from donjon.identity import attested
-
-        source = choose(launch, workload)
         steward = launch.config.steward
         if steward is None:
-            made = attested.proven(source, workload, names)
+            source, made = _proven(launch, workload, names)
             say(f"the certificate holds evidence of {about(launch, source)} for workload {workload.hex()}")
             return made
+        from donjon.identity.attested import certified
         from donjon.steward.client import Client
         from donjon.tls.context import client_context
 
         name = launch.config.steward_ca
         roots = None if name is None else launch.roots()[name].certificates
         client = Client(steward, client_context(None, roots), say)
-        made = attested.certified(source, workload, client)
+        source = choose(launch, workload)
+        made = certified(source, workload, client, descriptor=shown)
         say(f"certified by {client.name} for {about(launch, source)} and workload {workload.hex()}")
         return made
 
     return make
+
+
+def descriptor_for_steward(described: Descriptor) -> bytes | None:
+    """The launch descriptor, in which a policy that names packages finds them.
+
+    None where it must not leave, as variables given beside Enarx.toml may be secrets, or is longer than a Steward takes.
+    Then such a policy has to name the workload's digest instead.
+    """
+    text = b"" if described.env else described.json()
+    return text if 0 < len(text) <= MAX_DESCRIPTOR else None
+
+
+def _proven(launch: Launch, workload: bytes, names: Sequence[str]) -> tuple[Source, Identity]:
+    from donjon.identity.attested import proven
+
+    try:
+        source = choose(launch, workload)
+        return source, proven(source, workload, names)
+    except PlatformError as error:
+        if launch.attest == "auto" and launch.sim is None:
+            without = "`donjon run --attest none` runs the program without evidence"
+            error.hint = f"{error.hint}; {without}" if error.hint else without
+        raise
 
 
 def choose(launch: Launch, workload: bytes) -> Source:

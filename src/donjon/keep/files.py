@@ -149,30 +149,26 @@ class Opener:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if file.prot == "tcp":
                 return TcpStream(connection, self._reactor, self._budget)
-            from donjon.tls import streams
-
-            return streams.connect(
-                connection,
-                self._client_context(file),
-                file.host,
-                peer,
-                self._reactor,
-                self._budget,
-                CONNECT_SECONDS,
-                self._judge(file),
-            )
+            return self._connect_tls(file, connection, peer)
         except OSError as error:
             connection.close()
             raise PlatformError(f'cannot connect to {peer} for "{file.name}": {words_of(error)}') from error
-        except VerifyError as error:
-            connection.close()
-            raise VerifyError(
-                f'cannot connect to {peer} for "{file.name}": {error.message}',
-                hint=_hint(error, file),
-            ) from error
         except BaseException:
             connection.close()
             raise
+
+    def _connect_tls(self, file: Connect, connection: socket.socket, peer: str) -> Descriptor:
+        from donjon.tls import streams
+
+        context, judge = self._client_context(file), self._judge(file)  # what fails here is not the peer's fault
+        try:
+            return streams.connect(
+                connection, context, file.host, peer, self._reactor, self._budget, CONNECT_SECONDS, judge
+            )
+        except VerifyError as error:
+            raise VerifyError(
+                f'cannot connect to {peer} for "{file.name}": {error.message}', hint=_hint(error, file)
+            ) from error
 
     def _client_context(self, file: Connect) -> ssl.SSLContext:
         check_name = file.verify is None or not file.verify.identifies

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["occupy_standard_streams", "prepare", "run", "warm_up"]
 
+OPENED = ("listen", "connect", "dir")
+"""The kinds of files that `keep/files.py` opens."""
 FAREWELL_SECONDS = 2.0
 """How long a Keep that is done still sends what its guest has written to slow TLS peers."""
 
@@ -105,7 +107,8 @@ def run(
     guest = Guest(launch.argv(), launch.environ(), config.limits.descriptors, reactor, log)
     opener = None
     try:
-        opener = _open(launch, guest, log, on_listen, stdio)
+        opener = _opener(launch, guest, log, on_listen)
+        _open(launch, guest, log, opener, stdio)
         if config.limits.cpu is not None:
             _limit_cpu(config.limits.cpu)  # before linking, as that runs the module's start function
         try:
@@ -123,18 +126,13 @@ def run(
         reactor.drain(FAREWELL_SECONDS)
 
 
-def _open(
-    launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None, stdio: tuple[int, int, int]
-) -> Opener | None:
+def _open(launch: Launch, guest: Guest, log: Logger, opener: Opener | None, stdio: tuple[int, int, int]) -> None:
     """Open the configuration's files in their order, so that an entry's index is its descriptor.
 
     A Keep that has to be certified is, when this returns; without sockets that show it, too.
     """
     from donjon.wasm.wasi.descriptors.stdio import Null, Stdio
 
-    opened = None
-    if launch.config.steward is not None:
-        opened = _opener(launch, guest, log, on_listen)
     for file in launch.config.files:
         if file.kind in ("stdin", "stdout", "stderr"):
             index = ("stdin", "stdout", "stderr").index(file.kind)
@@ -145,19 +143,20 @@ def _open(
         elif file.kind == "null":
             guest.add(Null())
         else:
-            if opened is None:
-                opened = _opener(launch, guest, log, on_listen)
-            guest.add(opened.open(file))
+            assert opener is not None  # noqa: S101 - this is what it is for
+            guest.add(opener.open(file))
     kinds = {file.kind for file in launch.config.files}
     for kind in ("stdout", "stderr"):
         if kind not in kinds:
             log.warn(f'no entry of kind "{kind}" in `files`: what the guest writes there is lost')
-    if opened is not None:
-        opened.finish()
-    return opened
+    if opener is not None:
+        opener.finish()
 
 
-def _opener(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None) -> Opener:
+def _opener(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | None) -> Opener | None:
+    """What opens sockets and directories, and has an identity made; None where none of these is asked for."""
+    if launch.config.steward is None and all(file.kind not in OPENED for file in launch.config.files):
+        return None
     from donjon.keep.files import Opener
 
     return Opener(launch, guest.reactor, log, on_listen)

@@ -8,6 +8,7 @@ It drives the very same code as the real thing and proves nothing: whoever judge
 `lab/roots.toml` and to accept what is unattested, and the verdict says that it was simulated.
 """
 
-from donjon.sim.lab import Guest, Lab, create, load
+from donjon.sim.lab import Guest, Lab, create, load, words
+from donjon.sim.request import request
 
-__all__ = ["Guest", "Lab", "create", "load"]
+__all__ = ["Guest", "Lab", "create", "load", "request", "words"]

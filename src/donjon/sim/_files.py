@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 
@@ -29,6 +31,24 @@ def make_directory(path: str) -> None:
         raise UsageError(f"{path}: expected a directory, got a file", "choose another name") from error
     except OSError as error:
         raise PlatformError(f"cannot make {path}: {words_of(error)}", "check who may write there") from error
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Keep out others who ask for the same.
+
+    Raises:
+        PlatformError: the directory cannot be opened.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PlatformError(f"cannot open {path}: {words_of(error)}", "check who may read it") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write_all(directory: str, files: Mapping[str, bytes]) -> None:

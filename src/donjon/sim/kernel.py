@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,25 +30,33 @@ MAX_PRIVLEVEL = 3
 MAX_ENTRIES = 1024
 """The kernel has no such limit; a stand-in that somebody forgot shall not fill memory."""
 
-_BINARY = ("inblob", "outblob", "auxblob")
+_BINARY = ("inblob", "outblob", "auxblob", "manifestblob")
 _MODES = {
     "inblob": 0o200,
     "outblob": 0o400,
     "auxblob": 0o400,
+    "manifestblob": 0o400,
     "generation": 0o444,
     "provider": 0o444,
     "privlevel": 0o200,
     "privlevel_floor": 0o444,
+    "service_provider": 0o200,
+    "service_guid": 0o200,
+    "service_manifest_version": 0o200,
 }
 _COMMON = ("generation", "provider", "inblob", "outblob")
 _ATTRIBUTES = {
     "sev_guest": (*_COMMON, "auxblob", "privlevel", "privlevel_floor"),
     "tdx_guest": _COMMON,
-    "arm-cca-guest": _COMMON,
+    "arm_cca_guest": tuple(_MODES),
 }
-"""Which files a driver shows; those of an SVSM are shown only where there is one."""
-_LEAST = {"sev_guest": 64, "tdx_guest": 64, "arm-cca-guest": 32}
+"""Which files a driver shows: of SNP those of an SVSM only where there is one; Arm's driver leaves out none, and uses
+but the common ones."""
+_LEAST = {"sev_guest": 64, "tdx_guest": 64, "arm_cca_guest": 32}
 """How many bytes a driver wants to bind, at least; Arm's fills up to 64 with zeros."""
+
+_GUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\n?")
+_UINT = re.compile(rb"\+?(0x[0-9a-fA-F]{1,8}|[1-9][0-9]{0,9}|0)\n?", re.IGNORECASE)
 
 
 class Rules(Protocol):
@@ -231,20 +240,25 @@ class ConfigFs:
                 return b"0\n"
             case _:
                 made = self.made(item)
-                return made.report if name == "outblob" else made.auxiliary
+                return {"outblob": made.report, "auxblob": made.auxiliary}.get(name, b"")
 
     def store(self, item: _Item, name: str, data: bytes) -> None:
         """What writing a file does."""
-        if name == "inblob":
-            item.inblob = data
-        else:
-            try:
-                level = int(data.decode("ascii").removesuffix("\n"), 0)
-            except ValueError as error:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
-            if not 0 <= level <= MAX_PRIVLEVEL:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            item.privlevel = level
+        match name:
+            case "inblob":
+                item.inblob = data
+            case "privlevel":
+                level = _number(data)
+                if level > MAX_PRIVLEVEL:
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                item.privlevel = level
+            case "service_manifest_version":
+                _number(data)
+            case "service_guid":
+                item.written += 1  # counts even when it is none
+                if not _GUID.fullmatch(data):
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                return
         item.written += 1
 
     def made(self, item: _Item) -> Blobs:
@@ -273,6 +287,15 @@ class ConfigFs:
     def _known(self, attribute: str) -> None:
         if attribute not in self.attributes:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _number(data: bytes) -> int:
+    """As the kernel's kstrtouint reads it: decimal, or hexadecimal after 0x; a line break may follow."""
+    match = _UINT.fullmatch(data)
+    value = int(match[1], 0) if match else -1
+    if not 0 <= value < 1 << 32:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return value
 
 
 class Gramine:

@@ -1,7 +1,7 @@
 """The lab: makers of simulated hardware, their keys in a directory, and guests on machines of theirs.
 
     <directory>/lab.toml       what this is; written last, so a lab without it was never finished
-    <directory>/roots.toml     what a Steward has to trust: `donjon steward serve --roots`
+    <directory>/roots.toml     what a Steward has to trust: `donjon steward serve --roots FILE`
     <directory>/<maker>-*      keys, PKCS#8 in PEM, and long-lived certificates
 
 The directory is 0700 and every file 0600; files that others can read are refused. Certificates of machines, revocation
@@ -23,7 +23,7 @@ from donjon import tee
 from donjon.errors import ParseError, UsageError
 from donjon.sim import _files
 from donjon.steward.files import write_roots
-from donjon.tee.simulated import Blobs, Hardware, Simulation, State, read_state
+from donjon.tee.simulated import Blobs, Hardware, Simulation, State, Word, read_state
 
 TEES = tuple(name for name in tee.ALL if name != "kvm")
 """What can be simulated. KVM's evidence is empty: there is nothing to simulate."""
@@ -68,6 +68,14 @@ class Guest:
             UsageError: it has not 64 bytes.
         """
         return self._hardware.blobs(_checked(report_data), self._clock(), privlevel)
+
+    def collateral(self) -> bytes:
+        """What the maker publishes about the machine: of AMD a revocation list, of Intel the nine strings in JSON.
+
+        Raises:
+            UsageError: there is none, or not all of it in this state.
+        """
+        return self._hardware.collateral(self._clock())
 
 
 class Lab:
@@ -117,7 +125,7 @@ def create(directory: str, now: datetime) -> Lab:
         files = part.make(now)
         _files.write_all(directory, files)
         makers[part.MAKER] = part.open_maker(files)
-    _write_roots(directory, makers)
+    _files.write(directory, ROOTS, _roots(makers))
     _files.write(directory, MARK, _ABOUT.encode())
     return Lab(directory, makers, lambda: now)
 
@@ -139,20 +147,39 @@ def load(directory: str, now: datetime | None = None) -> Lab:
     if version != 1:
         raise UsageError(f"{directory}/{MARK}: expected a lab of version 1, got {str(version)[:20]}")
     clock: Clock = (lambda: datetime.now(UTC)) if now is None else (lambda: now)
-    makers, renewed = {}, False
+    makers, wrong = _open(directory, clock())
+    if wrong:
+        with _files.locked(directory):  # others may load it too, and have done it meanwhile
+            makers, wrong = _open(directory, clock())
+            _files.write_all(directory, wrong)
+    return Lab(directory, makers, clock)
+
+
+def _open(directory: str, now: datetime) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The makers with certificates that hold at `now`, and the files that are not, or no longer, as they should be."""
+    makers: dict[str, Any] = {}
+    wrong: dict[str, bytes] = {}
     for part in _parts().values():
         try:
             found = part.open_maker(_files.read_all(directory, f"{part.MAKER}-"))
         except ParseError as error:
             raise ParseError(f"{directory}: {part.MAKER}: {error.message}", "make another lab") from error
-        maker = part.renew(found, clock())
+        makers[part.MAKER] = maker = part.renew(found, now)
         if maker is not found:
-            _files.write_all(directory, part.dump(maker))
-            renewed = True
-        makers[part.MAKER] = maker
-    if renewed:
-        _write_roots(directory, makers)
-    return Lab(directory, makers, clock)
+            wrong |= part.dump(maker)
+    roots = _roots(makers)
+    if wrong or _files.read(directory, ROOTS) != roots:
+        wrong[ROOTS] = roots
+    return makers, wrong
+
+
+def words(tee: str) -> tuple[Word, ...]:
+    """What can be said about the state of a TEE's hardware.
+
+    Raises:
+        UsageError: it cannot be simulated.
+    """
+    return simulation(tee).WORDS
 
 
 @cache
@@ -175,9 +202,9 @@ def _parts() -> dict[str, Simulation]:
     return found
 
 
-def _write_roots(directory: str, makers: Mapping[str, Any]) -> None:
+def _roots(makers: Mapping[str, Any]) -> bytes:
     found = {name: simulation(name).roots(makers[simulation(name).MAKER]) for name in TEES}
-    _files.write(directory, ROOTS, write_roots(found).encode())
+    return write_roots(found).encode()
 
 
 def _checked(report_data: bytes) -> bytes:

@@ -6,10 +6,12 @@ can look into it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from importlib import import_module
 from typing import Any
@@ -20,12 +22,16 @@ from donjon.sim.kernel import Rules
 __all__ = ["missing", "mount"]
 
 DEVICE = "/dev/fuse"
+ENDED = 8
+"""What fuse_main of libfuse 3 gives when a signal has ended it."""
 
 
 def missing() -> PlatformError | None:
     """Why nothing can be mounted on this machine; None when something can."""
     if not os.path.exists(DEVICE):
         return PlatformError(f"cannot mount: there is no {DEVICE}", "modprobe fuse; in a container: --device /dev/fuse")
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        return PlatformError(f"cannot mount: this user may not open {DEVICE}", f"run as root, or chmod 666 {DEVICE}")
     try:
         _library()
     except PlatformError as error:
@@ -48,19 +54,38 @@ def mount(rules: Rules, where: str, ready: Callable[[], None]) -> None:
     if reason:
         raise reason
     library = _library()
+    operations = _Operations(rules, ready)
     options = {"direct_io": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
     try:
-        library.FUSE(
-            _Operations(rules, ready),
-            where,
-            foreground=True,
-            nothreads=True,
-            fsname="donjon-sim",
-            default_permissions=True,
-            **options,
-        )
-    except (RuntimeError, OSError) as error:
+        with _default_signals():
+            library.FUSE(
+                operations,
+                where,
+                foreground=True,
+                nothreads=True,
+                fsname="donjon-sim",
+                default_permissions=True,
+                **options,
+            )
+    except RuntimeError as error:
+        if operations.mounted and error.args == (ENDED,):
+            return
         raise PlatformError(f"cannot mount on {where}: libfuse says {error}", "its own message is above") from error
+
+
+@contextlib.contextmanager
+def _default_signals() -> Iterator[None]:
+    """Libfuse ends properly on these signals where nobody else handles them; mfusepy takes care of SIGINT."""
+    before = {}
+    with contextlib.suppress(ValueError):  # not in the main thread, where none can be set
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            before[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def _library() -> Any:
@@ -85,9 +110,11 @@ class _Operations:
         self._rules = rules
         self._ready = ready
         self._time = time.time_ns()
+        self.mounted = False
 
     def init(self, path: str) -> None:
         del path
+        self.mounted = True
         self._ready()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:

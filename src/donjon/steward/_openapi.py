@@ -57,9 +57,25 @@ _SCHEMAS: dict[str, Any] = {
         record=_ref("Place"),
     ),
     "Question": {
-        **_object({"request": {**_BASE64, "description": "PKCS#10 in DER"}}, nonce=_TEXT),
+        **_object(
+            {"request": {**_BASE64, "description": "PKCS#10 in DER"}},
+            nonce={"type": "string", "description": "base64url, from /v1/nonce"},
+            descriptor={**_BASE64, "description": "the launch descriptor whose digest the evidence binds"},
+            endorsements={
+                **_list(_ref("Endorsement")),
+                "maxItems": 8,
+                "description": "statements about the launch or its package, by signers that the policy names",
+            },
+        ),
         "additionalProperties": False,
     },
+    "Endorsement": _object(
+        {
+            "payloadType": {"const": "application/vnd.in-toto+json"},
+            "payload": _BASE64,
+            "signatures": {**_list(_object({"keyid": _DIGEST, "sig": _BASE64})), "minItems": 1, "maxItems": 4},
+        }
+    ),
     "Nonce": _object({"nonce": {"type": "string", "description": "base64url"}, "expires": _TIME}),
     "Certificate": _object(
         {

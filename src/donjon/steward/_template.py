@@ -3,7 +3,7 @@
 Lines that begin with "## " explain; taking one "# " from the others switches a setting on (a test does so with all).
 """
 
-TEMPLATE = """\
+TEMPLATE = '''\
 ## steward.toml: what evidence this Steward accepts, and what its certificates say.
 ##
 ## Lines that begin with ## explain. Remove one "# " from another line to switch its setting on.
@@ -71,10 +71,30 @@ TEMPLATE = """\
 # hash = ["0000000000000000000000000000000000000000000000000000000000000001"]
 # lifecycle = ["secured"]
 
+## Collateral: revocation lists, TCB info, QE identities, VCEKs. The service asks the vendors when evidence needs it.
+# [collateral]
+## Ask nobody: what requests bring, and what is in the state directory, has to do.
+# offline = true
+## How long after its end collateral may still be used while its vendor cannot be reached; "0" is not at all, "30d" the
+## most. Certificates that were issued on it say so.
+# stale = "7d"
+## Ask caches of your own instead of the vendors (for Intel: a PCCS), and trust these certificates for TLS with them.
+# amd = "https://kds.example.com"
+# intel = "https://pccs.example.com:8081"
+# ca = "/etc/steward/caches.pem"
+
 ## Workloads. With any of them, evidence must name one (SNP HOST_DATA, TDX MRCONFIGID, SGX CONFIGID, CCA
 ## personalization value), and its certificate gets these names. Without, any workload passes.
+## Accepted is one whose digest is listed, whose package is (with whatever arguments; the request brings the launch
+## descriptor), or for which one of these keys has signed a statement: `donjon steward endorse`.
 # [[workload]]
 # title = "shop"
 # digest = ["0000000000000000000000000000000000000000000000000000000000000001"]
+# package = ["0000000000000000000000000000000000000000000000000000000000000002"]
+# signers = ["""
+# -----BEGIN PUBLIC KEY-----
+# MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+# -----END PUBLIC KEY-----
+# """]
 # names = ["shop.example.com"]
-"""
+'''

@@ -36,9 +36,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from donjon.errors import DonjonError, ParseError, PlatformError
 from donjon.steward._openapi import document
 from donjon.steward.answer import decision_dict
+from donjon.steward.endorsement import MAX_SENT, Proofs
+from donjon.steward.endorsement import read as read_endorsement
 from donjon.steward.nonce import SIZE
 from donjon.steward.procedure import Ground
-from donjon.steward.record import Entry, Record
+from donjon.steward.record import Entry
 from donjon.steward.request import MAX_BUNDLE, MAX_REQUEST, parse_bundle
 from donjon.steward.service import Answer, BusyError, Service
 from donjon.tee.contract import shown
@@ -47,7 +49,8 @@ PKCS10 = "application/pkcs10"
 BUNDLE = "application/vnd.steward.pkcs10-bundle.v1"
 PKI_PATH = "application/pkix-pkipath"
 PROBLEM = "application/problem+json"
-MAX_JSON = MAX_REQUEST * 4 // 3 + 4096
+MAX_JSON = MAX_REQUEST * 4 // 3 + 256 * 1024
+"""A request, a launch descriptor, and statements."""
 BODY_SECONDS = 10.0
 MAX_ENTRIES = 1000
 """Of the record in one answer."""
@@ -72,6 +75,7 @@ Routes = dict[str, dict[str, Handler]]
 
 _STATUS_ENARX = {Ground.MALFORMED: 400, Ground.UNATTESTED: 401, Ground.REFUSED: 400}
 _STATUS = {Ground.MALFORMED: 400, Ground.UNATTESTED: 401, Ground.REFUSED: 403}
+_MEMBERS = {"request", "nonce", "descriptor", "endorsements"}
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -172,13 +176,15 @@ class _Strangers:
             await send({"type": "websocket.close", "code": 1000})
             return
         problem: ProblemError | None = None
+        allowed = ""
 
         async def watch(message: Message) -> None:
-            nonlocal problem
+            nonlocal problem, allowed
             if message["type"] == "http.response.start" and message["status"] in (404, 405) and not _is_ours(message):
                 missing = message["status"] == 404
                 kind, detail = ("not-found", "no such path") if missing else ("method", "another method")
                 problem = ProblemError(message["status"], kind, detail)
+                allowed = next((value.decode() for name, value in message["headers"] if name == b"allow"), "")
                 return
             if problem is None:
                 await send(message)
@@ -186,7 +192,10 @@ class _Strangers:
         await self._app(scope, receive, watch)
         if problem is not None:
             self._service.metrics.count("requests_total", route="other", status=str(problem.status))
-            await problem.response()(scope, receive, send)
+            response = problem.response()
+            if allowed:
+                response.headers["Allow"] = allowed
+            await response(scope, receive, send)
 
 
 def _is_ours(message: Message) -> bool:
@@ -249,8 +258,8 @@ async def _nonce(service: Service, _request: Request) -> Response:
 
 
 async def _attest(service: Service, request: Request) -> Response:
-    data, nonce = await _asked(request)
-    (answer,) = await service.attest([data], nonce)
+    data, nonce, proofs = await _asked(request)
+    (answer,) = await service.attest([data], nonce, proofs=proofs)
     issued = answer.issued
     if issued is None:
         raise refusal(answer, _STATUS)
@@ -269,8 +278,8 @@ async def _attest(service: Service, request: Request) -> Response:
 
 
 async def _verdict(service: Service, request: Request) -> Response:
-    data, nonce = await _asked(request)
-    (answer,) = await service.attest([data], nonce, issue=False)
+    data, nonce, proofs = await _asked(request)
+    (answer,) = await service.attest([data], nonce, issue=False, proofs=proofs)
     if answer.decision.ground in (Ground.MALFORMED, Ground.UNATTESTED):
         raise refusal(answer, _STATUS)
     return JSONResponse({**decision_dict(answer.decision), "record": _place(answer)}, headers=_NO_STORE)
@@ -291,7 +300,7 @@ async def _anchors(service: Service, _request: Request) -> Response:
 
 
 async def _head(service: Service, _request: Request) -> Response:
-    head = service.writer.head
+    head = await service.look(lambda book: book.head())  # others may write to the same record
     return JSONResponse({"entries": head.seq, "hash": head.hash.hex()}, headers=_NO_STORE)
 
 
@@ -299,8 +308,7 @@ async def _entry(service: Service, request: Request) -> Response:
     text = request.path_params["serial"]
     if len(text) != 32 or not all(letter in "0123456789abcdef" for letter in text):
         raise ProblemError(400, "malformed", "serial: expected 32 hex digits")
-    with Record(service.writer.path, read_only=True) as book:
-        entry = book.of_serial(int(text, 16))
+    entry = await service.look(lambda book: book.of_serial(int(text, 16)))
     if entry is None:
         raise ProblemError(404, "not-found", "no certificate of this serial number was issued here")
     return JSONResponse(_entry_dict(entry), headers=_NO_STORE)
@@ -313,21 +321,37 @@ async def _problem(_service: Service, request: Request) -> Response:
     return PlainTextResponse(text + "\n")
 
 
-async def _asked(request: Request) -> tuple[bytes, bytes | None]:
-    """The request and the nonce in a JSON body."""
+async def _asked(request: Request) -> tuple[bytes, bytes | None, Proofs]:
+    """The request, the nonce, and what speaks for the workload, in a JSON body."""
     if _media_type(request) != "application/json":
         raise ProblemError(415, "content-type", "expected application/json")
     found = read_json(await read_body(request, MAX_JSON))
-    if not isinstance(found, dict) or not {"request"} <= set(found) <= {"request", "nonce"}:
-        raise ProblemError(400, "malformed", "expected an object with request and, where there is one, nonce")
+    if not isinstance(found, dict) or not {"request"} <= set(found) <= _MEMBERS:
+        raise ProblemError(
+            400, "malformed", "expected an object with request, and any of nonce, descriptor, endorsements"
+        )
+    proofs = _proofs(found)
     given = found.get("nonce")
     data = _decoded(found["request"], "request", b"+/")
     if given is None:
-        return data, None
+        return data, None, proofs
     nonce = _decoded(given, "nonce", b"-_")
     if len(nonce) != SIZE:
         raise ProblemError(400, "malformed", f"nonce: expected {SIZE} bytes, got {len(nonce)}")
-    return data, nonce
+    return data, nonce, proofs
+
+
+def _proofs(found: dict[str, Any]) -> Proofs:
+    """The launch descriptor and the statements in a body."""
+    descriptor = found.get("descriptor")
+    data = None if descriptor is None else _decoded(descriptor, "descriptor", b"+/")
+    sent = found.get("endorsements", [])
+    if not isinstance(sent, list) or len(sent) > MAX_SENT:
+        raise ProblemError(400, "malformed", f"endorsements: expected a list of at most {MAX_SENT}")
+    for item in sent:
+        if not isinstance(item, dict):
+            raise ProblemError(400, "malformed", "endorsements: expected objects")
+    return Proofs(data, tuple(read_endorsement(item) for item in sent))
 
 
 def _decoded(value: object, name: str, letters: bytes) -> bytes:
@@ -369,8 +393,7 @@ async def _metrics(service: Service, _request: Request) -> Response:
 
 async def _entries(service: Service, request: Request) -> Response:
     after, limit = (_number(request, name, default) for name, default in (("after", 0), ("limit", 100)))
-    with Record(service.writer.path, read_only=True) as book:
-        entries = book.read(after, min(limit, MAX_ENTRIES))
+    entries = await service.look(lambda book: book.read(after, min(limit, MAX_ENTRIES)))
     return JSONResponse({"entries": [_entry_dict(entry) for entry in entries]}, headers=_NO_STORE)
 
 

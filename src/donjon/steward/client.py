@@ -52,6 +52,7 @@ PKI_PATH = "application/pkix-pkipath"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 LATER = (429, 502, 503, 504)
+HINT = "check `steward` in Enarx.toml and that the service runs; a Keep does not run without its certificate"
 
 Say = Callable[[str], None]
 R = TypeVar("R")
@@ -153,12 +154,13 @@ class Client:
         self._attempts = ATTEMPTS if attempts is None else attempts
         self.name = f"the Steward {printable(url)}"
 
-    def certify(self, request: Callable[[bytes | None], bytes]) -> tuple[bytes, ...]:
+    def certify(self, request: Callable[[bytes | None], bytes], descriptor: bytes | None = None) -> tuple[bytes, ...]:
         """Ask for a certificate.
 
         Args:
             request: makes a PKCS#10 request, DER, whose evidence binds this nonce; None where the Steward has none. It
                 is called once for each attempt.
+            descriptor: the launch descriptor, for policies that name packages; a Steward of Enarx's does not get it.
         Returns:
             2 to MAX_CERTIFICATES certificates in DER, the leaf first; not verified.
         Raises:
@@ -171,7 +173,7 @@ class Client:
         wait = FIRST_WAIT
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._attempt(request, end)
+                return self._attempt(request, descriptor, end)
             except UnreachableError as error:
                 pause = wait * random.uniform(0.75, 1.25)  # noqa: S311 - so that Keeps do not come back all at once
                 if error.after is not None:
@@ -184,13 +186,17 @@ class Client:
                 wait = min(wait * 2, LONGEST_WAIT)
         raise UsageError(f"attempts: expected at least 1, got {self._attempts}")
 
-    def _attempt(self, request: Callable[[bytes | None], bytes], end: float) -> tuple[bytes, ...]:
+    def _attempt(
+        self, request: Callable[[bytes | None], bytes], descriptor: bytes | None, end: float
+    ) -> tuple[bytes, ...]:
         nonce = self._nonce(end)
         made = request(nonce)
         if nonce is None:
             body = self._exchange(end, "POST", self._target, made, PKCS10, PKI_PATH)
             return self._read(lambda: _pki_path(body))
         asked = {"request": base64.b64encode(made).decode(), "nonce": base64.urlsafe_b64encode(nonce).decode()}
+        if descriptor is not None:
+            asked["descriptor"] = base64.b64encode(descriptor).decode()
         body = self._exchange(end, "POST", f"{self._base}/v1/attest", json.dumps(asked).encode(), JSON, JSON)
         return self._read(lambda: _chain(body))
 
@@ -219,7 +225,7 @@ class Client:
             )
         words = _problem(kind, body)
         if status in LATER:
-            raise UnreachableError(f"{self.name} cannot answer now ({status}){words}", after=after)
+            raise UnreachableError(f"{self.name} cannot answer now ({status}){words}", HINT, after)
         if 400 <= status < 500:
             raise RefusedError(
                 f"{self.name} refuses ({status}){words}",
@@ -266,11 +272,11 @@ class Client:
                 "it must speak TLS 1.3 at this address and port",
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(f"{self.name} did not answer within {EXCHANGE_SECONDS:g} s") from error
+            raise UnreachableError(f"{self.name} did not answer within {EXCHANGE_SECONDS:g} s", HINT) from error
         except (OSError, UnicodeError) as error:
             raise self._unreachable(error, "cannot be reached") from error
         except http.client.IncompleteRead as error:
-            raise UnreachableError(f"{self.name} stopped in the middle of its answer") from error
+            raise UnreachableError(f"{self.name} stopped in the middle of its answer", HINT) from error
         except (http.client.HTTPException, ValueError) as error:
             raise ParseError(f"{self.name}: expected HTTP, got something else ({type(error).__name__})") from error
         finally:
@@ -278,10 +284,7 @@ class Client:
 
     def _unreachable(self, error: Exception, what: str) -> UnreachableError:
         words = words_of(error) if isinstance(error, OSError | UnicodeError) else str(error)
-        return UnreachableError(
-            f"{self.name} {what}: {_short(words, 200)}",
-            "check `steward` in Enarx.toml and that the service runs; a Keep does not run without its certificate",
-        )
+        return UnreachableError(f"{self.name} {what}: {_short(words, 200)}", HINT)
 
     def _read(self, read: Callable[[], R]) -> R:
         try:
@@ -291,7 +294,7 @@ class Client:
 
 
 def _pki_path(data: bytes) -> tuple[bytes, ...]:
-    """The certificates of a PkiPath, the leaf first.   [RFC 4158: PkiPath ::= SEQUENCE OF Certificate, leaf last]"""
+    """The certificates of a PkiPath, the leaf first.   [RFC 6066, section 10.1: the leaf is the last]"""
     source = Der(data, "PkiPath")
     path = source.sequence()
     source.end()

@@ -25,7 +25,7 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 WAIT = 3.0
 """Seconds that a request waits for a vendor at most."""
+MAX_WAITING = 64
+"""Requests that wait for vendors at one time; those beyond are told to come again, so that others find a place."""
 DAY = timedelta(days=1)
 SOON = timedelta(minutes=10)
 UNUSED = timedelta(days=7)
@@ -95,6 +97,7 @@ class Depot:
         trust: TEE → roots that pieces are verified with, and what is added to collateral beside them.
         settings: the policy's table `[collateral]`.
         vendors: whom to ask; None asks nobody, whatever the settings say.
+        supplied: files that the operator has, with their names: used as if they had been fetched just now.
         clock: gives the time with its zone. seconds: gives seconds that only grow.
     """
 
@@ -108,6 +111,7 @@ class Depot:
         metrics: Metrics | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         seconds: Callable[[], float] = time.monotonic,
+        supplied: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         self.directory = directory
         self.base = trust
@@ -117,10 +121,12 @@ class Depot:
         self.metrics = metrics or Metrics()
         self.clock = clock
         self.seconds = seconds
+        self.supplied = supplied
         self.floor: datetime | None = None
         self._held: OrderedDict[Key, _Held] = OrderedDict()
         self._on_disk: dict[Key, None] = {}
         self._failed: OrderedDict[Key, _Failure] = OrderedDict()
+        self._waiting = 0
         self._flights: dict[Key, asyncio.Task[None]] = {}
         self._load()
 
@@ -129,12 +135,22 @@ class Depot:
         """Whether this machine's clock stands before something that a vendor has already signed."""
         return self.floor is not None and self.clock() + LEEWAY < self.floor
 
-    def change(self, trust: Mapping[str, Trust], settings: Collateral, vendors: Vendors | None) -> None:
-        """Go on with other roots and settings; what is held is verified anew when it is read."""
-        self.base, self.settings, self.vendors = trust, settings, vendors
+    async def change(
+        self,
+        trust: Mapping[str, Trust],
+        settings: Collateral,
+        vendors: Vendors | None,
+        supplied: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Go on with other roots, settings and files; what is kept is read and verified anew."""
+        old, self.vendors = self.vendors, vendors
+        self.base, self.settings, self.supplied = trust, settings, supplied
         self._held.clear()
         self._failed.clear()
         self._load()
+        await self._land_all()
+        if old is not None:
+            await old.close()
 
     # Judging with it
 
@@ -195,9 +211,13 @@ class Depot:
                 return decision, False
             flights = self._ask(wanted)
             left = deadline - self.seconds()
-            if not flights or left <= 0:
+            if not flights or left <= 0 or self._waiting >= MAX_WAITING:
                 return decision, any(key in self._flights or self._is_down(key) for key in wanted)
-            await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            self._waiting += 1
+            try:
+                await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._waiting -= 1
 
     def _ask(self, keys: list[Key]) -> list[asyncio.Task[None]]:
         """Have these fetched; one flight for each."""
@@ -250,7 +270,10 @@ class Depot:
             result = "wrong"
             self._fail(key, WRONG, down=True)
             self._tell(key, error)
-        except DonjonError as error:
+        except Exception as error:
+            if not isinstance(error, DonjonError):  # it must not be asked again and again
+                self.log.error(f"{key.tee} {key.need.name[:16]}: {type(error).__name__}: {error}", "donjon.steward")
+                error = VerifyError(type(error).__name__)
             result = "down"
             self._fail(key, max(1.0, self.vendors.rest(fetch.VENDOR)), down=True)
             self._tell(key, error)
@@ -341,12 +364,15 @@ class Depot:
 
     async def close(self) -> None:
         """End what is under way."""
+        await self._land_all()
+        if self.vendors is not None:
+            await self.vendors.close()
+
+    async def _land_all(self) -> None:
         flights = [*self._flights.values()]
         for task in flights:
             task.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
-        if self.vendors is not None:
-            await self.vendors.close()
 
     def scrape(self) -> None:
         """Bring the metrics up to date."""
@@ -383,6 +409,25 @@ class Depot:
                 self._on_disk[key] = None
                 if not key.need.lasting:
                     self._read(key)
+        for name in self.base:
+            fetch = tee.load_fetch(name)
+            for file, data in self.supplied if fetch is not None else ():
+                self._use(name, file, data)
+
+    def _use(self, name: str, file: str, data: bytes) -> None:
+        """Use an operator's file for one TEE, as far as it is that TEE's and newer than what is there."""
+        fetch = tee.load_fetch(name)
+        now = self.clock()
+        for about, kept in fetch.sort(data).items() if fetch is not None else ():
+            try:
+                key = Key(name, fetch.need(about)) if fetch is not None else None
+                if key is None:
+                    continue
+                piece, old = self._verified(key, kept), self._get(key)
+                if old is None or piece.made > old.piece.made:
+                    self._hold(key, piece, now, now)
+            except (ParseError, VerifyError) as error:
+                self.log.warn(f"{file} is not used for {name}: {error.message}", target="donjon.steward")
 
     def _read(self, key: Key) -> _Held | None:
         """A file, verified; a wrong one is taken away."""

@@ -32,6 +32,8 @@ from typing import Any
 from donjon import tee
 from donjon.errors import ParseError, UsageError
 from donjon.log import printable
+from donjon.steward import endorsement
+from donjon.steward.endorsement import Envelope
 from donjon.steward.procedure import Trust
 from donjon.steward.request import MAX_REQUEST
 from donjon.tee.contract import Roots, Tee
@@ -40,6 +42,7 @@ from donjon.wire.pki import shape
 MAX_FILE = 8 * 1024 * 1024
 """Bytes. The largest is Intel's collateral with its CRLs in hex."""
 MAX_FILES = 64
+MAX_IN_DIRECTORY = 10_000
 MAX_ROOTS = 1_000_000
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*?)-----END \1-----")
@@ -139,6 +142,50 @@ class Pile:
         roots = (kind.vendor_roots(), *self.roots.get(kind.NAME, ()))
         mine = self.collateral.get(kind.NAME)
         return Trust(roots) if mine is None else Trust(roots, lambda _evidence, own: kind.join(own, mine))
+
+
+def read_collateral(named: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
+    """Take an operator's files of collateral apart.
+
+    Args:
+        named: names of files, and what is in them.
+    Returns:
+        The same without PEM: DER and JSON, each of which helps to judge evidence of some TEE.
+    Raises:
+        ParseError: one is something else, or not well formed.
+    """
+    found: list[tuple[str, bytes]] = []
+    for name, data in named:
+        if len(data) > MAX_FILE:
+            raise ParseError(f"{name}: expected at most {MAX_FILE} bytes, got {len(data)}")
+        try:
+            parts = [base64.b64decode(b"".join(body.split()), validate=True) for _, body in _PEM.findall(data)]
+        except (ValueError, binascii.Error) as error:
+            raise ParseError(f"{name}: expected base64 between the lines of PEM") from error
+        for part in parts or [data]:
+            pile = Pile()
+            if pile._take(name, part) and not pile.subjects:
+                found.append((name, part))
+            else:
+                raise ParseError(f"{name}: expected CRLs, VCEKs, or Intel's collateral in JSON, got something else")
+    return tuple(found)
+
+
+def read_endorsements(named: Iterable[tuple[str, bytes]]) -> dict[bytes, tuple[Envelope, ...]]:
+    """Read an operator's statements about workloads.
+
+    Args:
+        named: names of files, and what is in them.
+    Returns:
+        Digest → what is said about it.
+    Raises:
+        ParseError: one is not well formed.
+    """
+    found: dict[bytes, tuple[Envelope, ...]] = {}
+    for name, data in named:
+        envelope = endorsement.read(data, name)
+        found[envelope.digest] = (*found.get(envelope.digest, ()), envelope)
+    return found
 
 
 def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]:

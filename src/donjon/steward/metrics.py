@@ -27,6 +27,7 @@ HELP = {
     "collateral_age_seconds": "Age of the oldest collateral at hand, since its vendor made it, by TEE and kind.",
     "collateral_pieces": "Pieces of collateral in memory.",
     "collateral_fetches_total": "Questions to vendors, by how they ended.",
+    "reloads_total": "Times that SIGHUP had the policy read anew, by how it ended.",
     "record_entries": "Entries in the record.",
     "authority_expiry_seconds": "Time until the authority's certificate ends.",
     "accept_unattested": "1 when evidence that proves nothing is accepted.",

@@ -32,12 +32,14 @@ import msgspec
 from donjon import tee
 from donjon.errors import ParseError
 from donjon.log import printable
+from donjon.steward.endorsement import Signer
 from donjon.steward.toml import Problem, locate, read_toml, refusal
 from donjon.tee.contract import Fetch, Hex32, Model
 
 MAX_FILE = 1_000_000
 """Bytes."""
 MAX_WORKLOADS = 10_000
+MAX_SIGNERS = 32
 MAX_NAMES = 64
 """Of one workload."""
 SHORTEST = timedelta(minutes=5)
@@ -105,21 +107,27 @@ class Domain(Name):
 
 
 class Workload(Model, frozen=True, kw_only=True):
-    """A table `[[workload]]`: what may run, and under which names.
+    """A table `[[workload]]`: what may run, and under which names. Any one of digest, package and signers will do.
 
     Args:
         digest: of its launch descriptor, any of them: what the launcher puts into the evidence, filled up with zeros.
+        package: digests of packages, with whatever arguments; the request has to bring the launch descriptor.
+        signers: keys, one of which has signed a statement about the launch descriptor or the package.
         names: host names and addresses that its certificates have.
         title: for people.
     """
 
-    digest: tuple[Hex32, ...]
+    digest: tuple[Hex32, ...] = ()
+    package: tuple[Hex32, ...] = ()
+    signers: tuple[Signer, ...] = ()
     names: tuple[Name, ...] = ()
     title: str = ""
 
     def __post_init__(self) -> None:
-        if not self.digest:
-            raise ValueError("digest: expected at least one")
+        if not (self.digest or self.package or self.signers):
+            raise ValueError("expected at least one digest, package or signer")
+        if len(self.signers) > MAX_SIGNERS:
+            raise ValueError(f"signers: expected at most {MAX_SIGNERS}")
         if len(self.names) > MAX_NAMES:
             raise ValueError(f"names: expected at most {MAX_NAMES}")
 
@@ -253,6 +261,7 @@ class Policy:
     Args:
         tables: TEE → its own policy; what is missing is the TEE's default.
         digest: SHA-256 of the file's text, for records and certificates; of nothing for the default.
+        signers: name of a key → the workload that it may sign for, and the key.
     """
 
     general: General = field(default_factory=General)
@@ -260,6 +269,7 @@ class Policy:
     workloads: tuple[Workload, ...] = ()
     digest: bytes = sha256(b"").digest()
     collateral: Collateral = field(default_factory=Collateral)
+    signers: Mapping[str, tuple[Workload, Signer]] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, name: str) -> Any:
         """The policy for one TEE."""
@@ -313,7 +323,9 @@ def parse(text: str, source: str = "steward.toml") -> Policy:
     if problems:
         raise refusal(problems, text, source)
     tables = _with_stale(tables, collateral.stale)
-    return Policy(general, MappingProxyType(tables), workloads, sha256(data).digest(), collateral)
+    signers = {key.name: (item, key) for item in workloads for key in item.signers}
+    digest = sha256(data).digest()
+    return Policy(general, MappingProxyType(tables), workloads, digest, collateral, MappingProxyType(signers))
 
 
 def _with_stale(tables: dict[str, Any], stale: timedelta) -> dict[str, Any]:
@@ -351,14 +363,17 @@ def _workloads(
         problems.append(Problem(("workload", MAX_WORKLOADS), False, text, ""))
         return ()
     found: list[Workload] = []
-    seen: dict[bytes, int] = {}
+    seen: dict[tuple[str, str], int] = {}
     for number, table in enumerate(value):
         where = f"workload[{number}]"
         item = read(lambda: Workload.read(table, where), ("workload", number), where)  # noqa: B023 - called at once
-        for digest in item.digest if item is not None else ():
-            if seen.setdefault(digest, number) != number:
-                text = f"{where} digest: expected each digest once, got one of workload[{seen[digest]}]"
-                problems.append(Problem(("workload", number, "digest"), False, text, "put all names into one table"))
+        for kind in ("digest", "package", "signers") if item is not None else ():
+            values: tuple[bytes, ...] = getattr(item, kind)
+            for value in values:
+                other = seen.setdefault((kind, value.hex()), number)
+                if other != number:
+                    text = f"{where} {kind}: expected each {kind.removesuffix('s')} once, got one of workload[{other}]"
+                    problems.append(Problem(("workload", number, kind), False, text, "put all names into one table"))
         if item is not None:
             found.append(item)
     return tuple(found)

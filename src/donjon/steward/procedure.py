@@ -11,7 +11,7 @@ A request is granted when
     (3) the evidence is well formed and genuine: by the vendor's roots, or by others that the operator gave;
     (4) it was made by hardware, or the policy says in so many words that it need not be (`accept_unattested`);
     (5) its report data binds the request's key, and the nonce where there is one, which is ours and fresh;
-    (6) its workload is one that the policy names, when it names any;
+    (6) its workload is one that the policy names, when it names any: by its digest, its package, or who signed it;
     (7) it satisfies the TEE's own policy.
 
 Questions go on after a failed one where they can: an operator wants to see them all. How the authority was made has no
@@ -35,7 +35,8 @@ from typing import Any
 from donjon import tee
 from donjon.errors import BugError, ParseError
 from donjon.steward import nonce as nonces
-from donjon.steward.policy import Policy
+from donjon.steward.endorsement import Proofs, is_by, package_of, refusal
+from donjon.steward.policy import Policy, Workload
 from donjon.steward.request import Request, parse_request
 from donjon.tee.contract import (
     Check,
@@ -49,10 +50,13 @@ from donjon.tee.contract import (
     VerifiedReport,
     appraise,
     first_failure,
+    shown,
     utc,
 )
 
 SPEC = "RFC 2986 section 4"
+NO_PROOFS = Proofs()
+MAX_REASONS = 6
 NONCE_SPEC = "draft-ietf-lamps-attestation-freshness-09 section 4"
 
 
@@ -101,6 +105,7 @@ class Grant:
         domain: below which the instance gets a name of its own; empty for none.
         nonce: whether the evidence bound a fresh nonce.
         notes: what a reader of the certificate must know.
+        signer: SHA-256 of the key by whose statement the workload is accepted, in hex; empty where none was needed.
         policy: SHA-256 of the policy file.
     """
 
@@ -113,6 +118,7 @@ class Grant:
     nonce: bool
     notes: tuple[str, ...]
     policy: bytes
+    signer: str = ""
     seal: InitVar[object] = field(default=None, kw_only=True)
 
     def __post_init__(self, seal: object) -> None:
@@ -195,6 +201,7 @@ def decide(
     now: datetime,
     nonce: bytes | None = None,
     secret: bytes = b"",
+    proofs: Proofs = NO_PROOFS,
 ) -> Decision:
     """Judge one request.
 
@@ -203,6 +210,7 @@ def decide(
         trust: TEE → what its evidence is verified with; evidence of another TEE is refused.
         nonce: what the sender says the evidence binds beside the key.
         secret: by which nonces of ours are known; at least 32 bytes where there is a nonce.
+        proofs: what speaks for the workload beside the evidence.
     Raises:
         UsageError: `now` has no time zone, or the secret is too short.
     """
@@ -234,22 +242,23 @@ def decide(
     )
     if not checks.passed("request.tee"):
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
-    verdict = judge(kind, lambda: kind.parse(evidence), trust[kind.NAME], policy, demands, now)  # (3) to (7)
+    verdict = judge(kind, lambda: kind.parse(evidence), trust[kind.NAME], policy, demands, now, proofs)  # (3) to (7)
     checks.extend(verdict.checks)
     if not checks.ok:
         return refused(Ground.REFUSED if signed else Ground.MALFORMED, kind.NAME)
     report = verdict.require()
-    workload = policy.workload(report.workload)
+    workload = find_workload(policy, report.workload, proofs, now)
     grant = Grant(
         spki=request.spki,
         report=report,
-        names=workload.names if workload else (),
+        names=workload.entry.names if workload.entry else (),
         workload=bound_digest(report.workload),
         lifetime=policy.general.lifetime,
         domain=policy.general.domain or "",
         nonce=nonce is not None and bool(report.report_data),
         notes=tuple(check.note for check in checks.all if check.note),
         policy=policy.digest,
+        signer=workload.signer,
         seal=_SEAL,
     )
     return Decision(kind.NAME, checks.all, grant, None, now, _digest(data), _digest(evidence), policy.digest)
@@ -298,6 +307,7 @@ def judge(
     policy: Policy,
     demands: Demands,
     now: datetime,
+    proofs: Proofs = NO_PROOFS,
 ) -> Verdict:
     """Take the TEE's three steps with each set of roots in turn, until one accepts.
 
@@ -311,7 +321,7 @@ def judge(
     best: Verdict | None = None
     for roots in trust.roots:
         verdict = appraise(kind, _verifier(kind, parse, trust, roots, now), policy.of(kind.NAME), demands)
-        verdict = with_workload(verdict, policy)
+        verdict = with_workload(verdict, policy, proofs, now)
         if verdict.accepted:
             return verdict
         if best is None or (best.report is None and (verdict.report is not None or _passed(verdict) > _passed(best))):
@@ -321,7 +331,55 @@ def judge(
     return best
 
 
-def with_workload(verdict: Verdict, policy: Policy) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which workload of the policy evidence speaks of.
+
+    Args:
+        entry: None when it is none of them. why: what was found, for people. signer: see `Grant`.
+    """
+
+    entry: Workload | None
+    why: str
+    signer: str = ""
+
+
+def find_workload(policy: Policy, bound: bytes, proofs: Proofs, now: datetime) -> Found:
+    """The first entry that names the workload by its digest; else by its package; else by who signed for either."""
+    entry = policy.workload(bound) if policy.workloads else None
+    if entry is not None or not policy.workloads:
+        return Found(entry, shown(bound))
+    digest = bound_digest(bound)
+    if not digest:
+        return Found(None, "none" if not any(bound) else shown(bound))
+    known, why = [digest], [shown(bound)]
+    if proofs.descriptor is not None:
+        try:
+            known.append(package_of(proofs.descriptor, digest))
+        except ParseError as error:
+            why.append(str(error))
+        else:
+            why.append(f"package {known[1].hex()}")
+            for item in policy.workloads:
+                if known[1] in item.package:
+                    return Found(item, ", ".join(why))
+    for envelope in proofs.about(known):
+        for name in envelope.signatures:
+            if name not in policy.signers:
+                continue
+            item, signer = policy.signers[name]
+            if not is_by(envelope, signer):
+                continue
+            reason = refusal(envelope, now)
+            if not reason:
+                until = shown(envelope.not_after)
+                return Found(item, ", ".join([*why, f"signed for by {name[:16]} until {until}"]), name)
+            if len(why) < MAX_REASONS:
+                why.append(reason)
+    return Found(None, ", ".join(why))
+
+
+def with_workload(verdict: Verdict, policy: Policy, proofs: Proofs, now: datetime) -> Verdict:
     """Ask for the workload, when the policy names any; the question is the Steward's and not the TEE's."""
     if verdict.report is None:
         return verdict
@@ -332,9 +390,9 @@ def with_workload(verdict: Verdict, policy: Policy) -> Verdict:
         note = "the policy names no workloads: nobody asked what runs" if bound_digest(bound) else ""
         checks.skip("evidence.workload", "the policy names no workloads", spec, note=note)
     else:
-        entry = policy.workload(bound)
+        found = find_workload(policy, bound, proofs, now)
         demanded = f"one of {len(policy.workloads)} workloads of the policy"
-        checks.that("evidence.workload", entry is not None, bound or "none", demanded, spec)
+        checks.that("evidence.workload", found.entry is not None, found.why, demanded, spec)
     return Verdict(verdict.tee, checks.all, verdict.report, None if checks.ok else first_failure(checks.all))
 
 

@@ -16,7 +16,8 @@ which covers it. So whoever trusts the certificate's issuer knows what that issu
                       ear_trustworthiness_vector    for real hardware: instance-identity 2, hardware 2, or 32 with notes
                       ear_appraisal_policy_ids      the policy file's SHA-256 as a URI (RFC 6920)
                       ear_attester_claims           product, measurement, workload, tcb, claims, nonce, simulated,
-                                                    protected, notes, valid_until
+                                                    protected, notes, valid_until; workload_signer, SHA-256 of the
+                                                    key by whose statement the workload was accepted, if it took one
 
 The evidence itself stays out: it names the chip, and it is kilobytes in every handshake.
 
@@ -62,7 +63,12 @@ def ear(grant: Grant, build: str) -> dict[str, Any]:
     appraisal: dict[str, Any] = {
         "ear_status": ("warning" if grant.notes else "affirming") if real else "none",
         "ear_appraisal_policy_ids": [f"ni:///sha-256;{policy}"],
-        "ear_attester_claims": {**told, "nonce": grant.nonce, "notes": list(grant.notes)},
+        "ear_attester_claims": {
+            **told,
+            "nonce": grant.nonce,
+            "notes": list(grant.notes),
+            **({"workload_signer": grant.signer} if grant.signer else {}),
+        },
     }
     if real:
         appraisal["ear_trustworthiness_vector"] = {"instance-identity": 2, "hardware": 32 if grant.notes else 2}

@@ -1,7 +1,8 @@
 """The process `donjon steward serve`: two listeners, an orderly end.
 
 At SIGTERM or SIGINT /readyz says no, `drain` seconds pass in which load balancers notice, nothing new is accepted,
-what has begun is finished within GRACE, the record is closed. A second signal ends it at once.
+what has begun is finished within GRACE, the record is closed. A second signal ends it at once. At SIGHUP it reads anew
+what its operator may have changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
 
 import h11
@@ -20,10 +21,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from donjon.errors import PlatformError, UsageError, words_of
+from donjon.errors import DonjonError, PlatformError, UsageError, words_of
 from donjon.log import Logger
 from donjon.steward import app
 from donjon.steward.service import Service
+
+Reload = Callable[[], Awaitable[None]]
 
 GRACE = 10
 """Seconds for requests that have begun."""
@@ -61,20 +64,44 @@ def listen(address: str, port: int) -> socket.socket:
     return listener
 
 
-def tls(certificates: str, key: str) -> Callable[..., ssl.SSLContext]:
-    """What makes the context for the public listener: TLS 1.3 and 1.2, as Enarx's clients speak.
+class Tls:
+    """The context for the public listener: TLS 1.3 and 1.2, as Enarx's clients speak.
 
     Raises:
         UsageError: a file is missing, or they do not fit.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificates, key)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"cannot use {certificates} and {key} for TLS: {words_of(error)}") from error
-    return lambda *_: context
+
+    def __init__(self, certificates: str, key: str) -> None:
+        self._files = certificates, key
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.set_alpn_protocols(["http/1.1"])
+        self.load()
+
+    def check(self) -> None:
+        """Say whether the files could be used.
+
+        Raises:
+            UsageError: they could not.
+        """
+        certificates, key = self._files
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificates, key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"cannot use {certificates} and {key} for TLS: {words_of(error)}") from error
+
+    def load(self) -> None:
+        """Read the files anew: whoever connects from now on sees these.
+
+        Raises:
+            UsageError: a file is missing, or they do not fit; then the old ones stay.
+        """
+        self.check()  # with a context of its own, as half of a pair would stay in ours
+        self._context.load_cert_chain(*self._files)
+
+    def __call__(self, *_: object) -> ssl.SSLContext:
+        """The context, as uvicorn asks for it."""
+        return self._context
 
 
 def run(
@@ -84,13 +111,15 @@ def run(
     logger: Logger,
     context: Callable[..., ssl.SSLContext] | None = None,
     drain: float = 0,
+    reload: Reload | None = None,
 ) -> None:
     """Serve until a signal says otherwise.
 
     Args:
+        reload: called at SIGHUP.
         context: for TLS on the public listener; without it that is plain HTTP.
     """
-    asyncio.run(_run(service, public, admin, logger, context, drain))
+    asyncio.run(_run(service, public, admin, logger, context, drain, reload))
 
 
 async def _run(
@@ -100,6 +129,7 @@ async def _run(
     logger: Logger,
     context: Callable[..., ssl.SSLContext] | None,
     drain: float,
+    reload: Reload | None,
 ) -> None:
     servers = [
         _Server(_config(app.public(service), context)),
@@ -118,6 +148,9 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    background.append(asyncio.create_task(_reload(service, reload, hangup, logger)))
     tasks = [
         asyncio.create_task(server.serve(sockets=[listener]))
         for server, listener in zip(servers, (public, admin), strict=True)
@@ -134,6 +167,25 @@ async def _run(
         task.cancel()
     if depot is not None:
         await depot.close()
+
+
+async def _reload(service: Service, reload: Reload | None, hangup: asyncio.Event, logger: Logger) -> None:
+    """At each SIGHUP read anew what can be; what is wrong is said, and nothing changes."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            if reload is not None:
+                await reload()
+            result = "done"
+            logger.info(f"read anew; the policy is {service.policy.digest.hex()}", target="donjon.steward")
+        except DonjonError as error:
+            result = "refused"
+            logger.error(f"kept what was there: {error.message}", target="donjon.steward")
+        except Exception as error:
+            result = "refused"
+            logger.error(f"kept what was there: {type(error).__name__}: {error}", target="donjon.steward")
+        service.metrics.count("reloads_total", result=result)
 
 
 class _Server(uvicorn.Server):

@@ -16,11 +16,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from donjon.errors import PlatformError
 from donjon.log import QUIET, Logger
@@ -28,10 +28,17 @@ from donjon.steward import nonce as nonces
 from donjon.steward import record
 from donjon.steward.authority import Authority, Issued
 from donjon.steward.depot import WAIT, Depot
+from donjon.steward.endorsement import Envelope, Proofs
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Policy
 from donjon.steward.procedure import Decision, Trust, decide
-from donjon.steward.record import Head, Record
+from donjon.steward.record import Book, Head, open_book
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from donjon.steward.fetching import Vendors
+
+T = TypeVar("T")
 
 MAX_BATCH = 512
 """Entries in one commit."""
@@ -68,7 +75,7 @@ class Writer:
     `head` is the record's end as far as this process has written it, `failure` why the last commit failed, or nothing.
     """
 
-    def __init__(self, book: Record) -> None:
+    def __init__(self, book: Book) -> None:
         self._book = book
         self.path = book.path
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
@@ -161,6 +168,7 @@ class Service:
         clock: gives the time with its zone.
         random: gives so many bytes that nobody can foresee.
         depot: the service's own collateral; without one, what requests bring has to do.
+        endorsements: digest → the operator's statements about workloads.
     """
 
     def __init__(
@@ -173,6 +181,7 @@ class Service:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Callable[[int], bytes] = os.urandom,
         depot: Depot | None = None,
+        endorsements: Mapping[bytes, tuple[Envelope, ...]] | None = None,
     ) -> None:
         self.policy = policy
         self.trust = trust
@@ -182,9 +191,24 @@ class Service:
         self.clock = clock
         self.random = random
         self.depot = depot
+        self.endorsements = endorsements or {}
         self.metrics = depot.metrics if depot else Metrics()
         self.draining = False
+        self._reading = asyncio.Lock()
         self._secret = authority.secret(b"nonce")
+
+    async def change(
+        self,
+        policy: Policy,
+        trust: Mapping[str, Trust],
+        endorsements: Mapping[bytes, tuple[Envelope, ...]],
+        vendors: Vendors | None,
+        supplied: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Go on with another policy; decisions under way keep theirs."""
+        self.policy, self.trust, self.endorsements = policy, trust, endorsements
+        if self.depot is not None:
+            await self.depot.change(trust, policy.collateral, vendors, supplied)
 
     def nonce(self) -> tuple[bytes, datetime]:
         """A fresh nonce, and when it ends."""
@@ -192,7 +216,11 @@ class Service:
         return nonces.make(self._secret, now, self.random(16)), now + nonces.LIFE
 
     async def attest(
-        self, requests: Sequence[bytes], nonce: bytes | None = None, issue: bool = True
+        self,
+        requests: Sequence[bytes],
+        nonce: bytes | None = None,
+        issue: bool = True,
+        proofs: Proofs | None = None,
     ) -> tuple[Answer, ...]:
         """Judge requests, issue what is granted, record all of it.
 
@@ -200,16 +228,19 @@ class Service:
 
         Args:
             issue: False only asks what would be decided.
+            proofs: what came along for the workload.
         Raises:
             PlatformError: it cannot be recorded, or the authority's certificate has ended; nothing is issued then.
         """
+        # A policy that is loaded meanwhile is for those that come after.
         now, policy, trust = self.clock(), self.policy, self.trust
+        proofs = replace(proofs or Proofs(), kept=self.endorsements)
         if self.depot is not None and self.depot.behind:
             raise PlatformError("this machine's clock stands before what vendors have signed", "set the clock")
 
         def judge(data: bytes, trust: Mapping[str, Trust]) -> Decision:
             started = time.perf_counter()
-            decision = decide(data, trust, policy, now, nonce, self._secret)
+            decision = decide(data, trust, policy, now, nonce, self._secret, proofs)
             self.metrics.observe("decision_seconds", time.perf_counter() - started, tee=decision.tee or "none")
             return decision
 
@@ -250,6 +281,20 @@ class Service:
             )
         elif failure is not None:
             self.log.info(f"{decision.tee or 'request'}: refused, {failure}", target="donjon.steward")
+
+    async def look(self, question: Callable[[Book], T]) -> T:
+        """Read the record, in a thread, one question after the other: a database may take its time.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+
+        def ask() -> T:
+            with open_book(self.writer.path, read_only=True) as book:
+                return question(book)
+
+        async with self._reading:
+            return await asyncio.to_thread(ask)
 
     def ready(self) -> dict[str, str]:
         """What stands in the way of serving, by its name; nothing when all is well."""

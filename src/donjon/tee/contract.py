@@ -580,6 +580,15 @@ class Fetch(Protocol):
             ParseError: it is not well formed. VerifyError: it is of something else, or `roots` have not signed it.
         """
 
+    def sort(self, data: bytes) -> Mapping[str, bytes]:
+        """A file that an operator has from somewhere: names of needs, and what to keep for each; empty for others.
+
+        Args:
+            data: DER or JSON; PEM was taken apart.
+        Raises:
+            ParseError: it is of this vendor, and not well formed.
+        """
+
     def need(self, name: str) -> Need:
         """The need of this name, for what is found in a directory.
 

@@ -76,6 +76,13 @@ class Hardware(Protocol):
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """The value of the request's extension, with all collateral that its format has room for."""
 
+    def collateral(self, now: datetime) -> bytes:
+        """What the maker publishes about the machine, in the form in which `donjon steward judge FILE` takes it.
+
+        Raises:
+            UsageError: there is none, or not all of it in this state.
+        """
+
 
 class Simulation(Protocol):
     """What `donjon.tee.<name>.simulate` offers; see above."""
@@ -122,7 +129,7 @@ def read_state(words: Sequence[Word], said: str, where: str) -> State:
         item = known.get(_plain(text))
         if item is None:
             near = difflib.get_close_matches(_plain(text), known, 1)
-            hint = f'did you mean "{known[near[0]].word}"?' if near else "donjon sim states lists them"
+            hint = f'did you mean "{known[near[0]].word}"?' if near else "`donjon sim states` lists them"
             raise UsageError(f'{where}: unknown state "{text[:40]}"', hint)
         if item.group in state:
             raise UsageError(f'{where}: expected one word about {item.group}, got "{state[item.group]}" and "{text}"')

@@ -36,8 +36,8 @@ from donjon.errors import ParseError, PlatformError, UsageError, words_of
 __all__ = ["ROOT", "Answer", "provider", "report", "understood"]
 
 ROOT = "/sys/kernel/config/tsm/report"
-PROVIDERS = {"sev_guest": "snp", "tdx_guest": "tdx", "arm-cca-guest": "cca"}
-"""The kernel's name -> ours."""
+PROVIDERS = {"sev_guest": "snp", "tdx_guest": "tdx", "arm_cca_guest": "cca"}
+"""The kernel's name, which is that of the driver's module with underscores, -> ours."""
 MAX_BLOB = 32 * 1024
 """Bytes of a blob, as of Linux 6.7. Later kernels would hand out more, for formats that nobody here reads."""
 MAX_TEXT = 128
@@ -56,7 +56,7 @@ _HINTS = {
     errno.EINVAL: "the kernel's driver refuses the request: see dmesg; a privilege level may be too low",
     errno.EIO: "the firmware, or the host, has failed: see dmesg, and ask the host's operator",
     errno.ENOTTY: "the driver has shut off its channel to the firmware: see dmesg; starting the VM anew opens it again",
-    errno.ETIMEDOUT: "the host did not answer: its operator has to look after the quote generation service (QGS)",
+    errno.ETIMEDOUT: "the host did not answer: ask its operator, of TDX about the quote generation service (QGS)",
     errno.EFBIG: "the report is larger than this kernel takes: a newer kernel or other firmware is needed",
     errno.ENOSPC: "entries that nobody removed may be in the way: rmdir them",
     errno.ENOMEM: "give the VM more memory",
@@ -246,7 +246,12 @@ def _ask(entry: _Entry, report_data: bytes, tee: str, privlevel: int | None) -> 
     start = _generation(entry)
     writes = 1
     if privlevel is not None:
-        _step(entry, "privlevel", lambda: entry.write("privlevel", b"%d" % privlevel))
+        try:
+            _step(entry, "privlevel", lambda: entry.write("privlevel", b"%d" % privlevel), missing=True)
+        except FileNotFoundError as error:
+            raise PlatformError(
+                f"{entry.path}/privlevel: {words_of(error)}", "of SNP alone there are levels"
+            ) from error
         writes += 1
     _step(entry, "inblob", lambda: entry.write("inblob", report_data))
     blobs = [_blob(entry, name) for name in ("outblob", "auxblob", "manifestblob")]

@@ -17,7 +17,6 @@ Source: RFC 5280, sections 4.2 and 6.1.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -178,19 +177,32 @@ def _frame(data: bytes, name: str) -> None:
     outer.bits("signature")
     outer.end()
     tbs.inside(context(0), "version")
-    tbs.integer("serialNumber")
+    serial = tbs.integer("serialNumber")
+    if not 0 < serial < 2**160:  # RFC 5280, 4.1.2.2
+        raise tbs.refuse("serialNumber", "a positive number of at most 20 bytes", hex(serial)[:40])
     inner = tbs.whole(SEQUENCE, "signature")
     if inner != algorithm:  # what stands outside, nobody has signed
         raise tbs.refuse("signature", f"the algorithm outside, {algorithm.hex()[:40]}", inner.hex()[:40])
 
 
+_MALFORMED = (
+    ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+    Warning,  # where a user's filters make errors of warnings
+)  # fmt: skip
+
+
 def _guarded(name: str, read: Callable[[], T]) -> T:
     """Read something with `cryptography`, which parses late and has many ways to say no."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it will refuse one day; what we refuse is here
-            return read()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
+        return read()
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        Warning,
+    ) as error:
         raise ParseError(f"{name}: expected a certificate as RFC 5280 has it: {str(error)[:120]}") from error
     except x509.UnsupportedGeneralNameType as error:
         raise ParseError(f"{name}: expected names of known kinds: {str(error)[:120]}") from error

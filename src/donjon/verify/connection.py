@@ -6,6 +6,7 @@ the certificates are worth, `judge` says.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from ipaddress import ip_address
@@ -128,5 +129,7 @@ def cannot_connect(address: Address, error: Exception) -> PlatformError:
             return PlatformError(f"cannot connect to {where}: the peer hung up during the TLS handshake")
         return PlatformError(f"cannot connect to {where}: TLS: {printable(reason.replace('_', ' ').lower())}")
     if isinstance(error, OSError):
-        return PlatformError(f"cannot connect to {where}: {printable(words_of(error))}", "check host and port")
+        known = isinstance(error.errno, int) and error.errno > 0 and not isinstance(error, socket.gaierror)
+        words = os.strerror(error.errno or 0).lower() if known else words_of(error)  # asyncio's own text says less
+        return PlatformError(f"cannot connect to {where}: {printable(words)}", "check host and port")
     return PlatformError(f"cannot connect to {where}: not a host name")

@@ -12,6 +12,8 @@ and it is final: the same connection refuses for ever.
 OpenSSL judges nothing (CERT_NONE) and asks for no host name: identity is what is demanded, and a Keep's certificate
 need not have the name under which it is reached. A name is demanded as `names`.
 
+A client certificate that somebody loads into the context is shown in the handshake, so before the peer is judged.
+
 Not supported, as a resumed session shows no certificate: sessions. TLS 1.3 is the only version; whoever lowers
 `minimum_version` is refused by the version that came out.
 """

@@ -44,7 +44,7 @@ def expect(
     Args:
         policy: a file with demands; what else is given must not stand there too.
         steward_root: files with roots of Stewards, PEM.
-        roots: a file with roots for evidence beside the vendors' own, as `donjon steward judge --roots` reads it.
+        roots: a file with roots for evidence beside the vendors' own, as `donjon steward judge` reads them.
         tee, product, measurement, workload, names: one of these; text with commas, or a sequence. Digests in hex.
         max_age: how long ago a Steward may have judged, such as "24h".
         accept_unattested: KVM, and simulated hardware whose roots are trusted, may pass.

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
 
@@ -89,6 +90,7 @@ class Proof:
         measurement: the launch digest. workload: its digest, 32 bytes; empty where the evidence binds none.
         tcb: the platform's state, in the TEE's own words.
         judged_by: the Steward's root and program, or "the evidence itself".
+        anchor: SHA-256 of the root's SubjectPublicKeyInfo; empty for the evidence itself.
         judged_at: when: for the evidence itself, now.
         valid_until: when the first certificate ends on which this rests.
         simulated, protected: whether the roots were a vendor's, and whether hardware keeps the host out.
@@ -104,6 +106,7 @@ class Proof:
     measurement: bytes
     workload: bytes
     judged_by: str
+    anchor: bytes
     judged_at: datetime
     valid_until: datetime
     simulated: bool
@@ -178,6 +181,7 @@ def _by_steward(
         measurement=result.measurement,
         workload=result.workload,
         judged_by=f"{path[-1].subject} ({result.verifier})",
+        anchor=sha256(path[-1].spki).digest(),
         judged_at=result.judged_at,
         valid_until=min(item.not_after for item in path),
         simulated=result.simulated,
@@ -306,6 +310,7 @@ def _of_evidence(
         measurement=report.measurement,
         workload=bound_digest(report.workload),
         judged_by=ITSELF,
+        anchor=b"",
         judged_at=now,
         valid_until=report.valid_until,
         simulated=report.simulated,
@@ -355,9 +360,9 @@ def check_demands(checks: Checks, proof: Proof, demands: Demands, now: datetime)
         else:
             checks.skip(name, "nobody asks", SPEC, note=note)
     if demands.names:
-        known = {name.lower() for name in demands.names}
+        wanted = set(map(canonical, demands.names))
         checks.that(
-            "demand.name", not known.isdisjoint(name.lower() for name in proof.names),
+            "demand.name", not wanted.isdisjoint(map(canonical, proof.names)),
             proof.names, f"one of {shown(demands.names)}", "RFC 5280 section 4.2.1.6",
         )  # fmt: skip
     else:
@@ -374,6 +379,14 @@ def check_demands(checks: Checks, proof: Proof, demands: Demands, now: datetime)
         checks.that("demand.tcb", not short, short or proof.tcb, f"at least {shown(least)}", SPEC)
     else:
         checks.skip("demand.tcb", "nobody asks", SPEC)
+
+
+def canonical(name: str) -> str:
+    """A name as it is compared: addresses in their one form, host names in lower case, URIs as they are."""
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name if ":" in name else name.lower().rstrip(".")
 
 
 def _enough(found: object, least: int | str) -> bool:

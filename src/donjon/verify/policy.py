@@ -77,6 +77,34 @@ class Word(str):
         raise ValueError(f"expected 1 to {MAX_NAME} printable letters")
 
 
+class Tcb:
+    """What a TCB must have at least: TEE → part → a number, or a text that it must be."""
+
+    __slots__ = ("least",)
+
+    def __init__(self, least: Mapping[str, Mapping[str, int | str]]) -> None:
+        self.least = MappingProxyType({name: MappingProxyType(dict(parts)) for name, parts in least.items()})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tcb) and self.least == other.least
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.least))
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        """Make it from tables; ValueError says what was expected."""
+        if not isinstance(value, dict):
+            raise ValueError("expected tables such as [tcb.snp]")
+        for name, parts in value.items():
+            if name not in tee.ALL or not isinstance(parts, dict):
+                raise ValueError(f"expected tables for {', '.join(tee.ALL)}, got {name[:40]}")
+            for part, least in parts.items():
+                if isinstance(least, bool) or not isinstance(least, int | str):
+                    raise ValueError(f"{name}.{part[:40]}: expected a number or a text, got {type(least).__name__}")
+        return cls(value)
+
+
 class Asked(Model, frozen=True, kw_only=True):
     """What a policy file has above its tables for TEEs; its words are options too.
 
@@ -97,13 +125,12 @@ class Asked(Model, frozen=True, kw_only=True):
     names: tuple[Word, ...] = ()
     max_age: Age | None = None
     accept_unattested: bool = False
-    tcb: dict[str, dict[str, int | str]] = {}
+    tcb: Tcb = Tcb({})
 
     def __post_init__(self) -> None:
-        for name in (*self.tee, *self.tcb):
+        for name in self.tee:
             if name not in tee.ALL:
-                field = "tee" if name in self.tee else "tcb"
-                raise ValueError(f"{field}: expected one of {', '.join(tee.ALL)}, got {name[:40]!r}")
+                raise ValueError(f"tee: expected one of {', '.join(tee.ALL)}, got {name[:40]!r}")
         if any(not any(digest) for digest in self.workload):
             raise ValueError("workload: expected a digest, got zeros, which evidence without a workload has")
         for name in ("steward_root", "product", "measurement", "workload", "names"):
@@ -154,7 +181,7 @@ class Policy:
             workloads=asked.workload,
             names=asked.names,
             max_age=asked.max_age,
-            tcb=asked.tcb,
+            tcb=asked.tcb.least,
             accept_unattested=asked.accept_unattested,
             roots=roots or {},
             tables=self.tables,

@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import struct
 from collections.abc import Coroutine
 from typing import Any
 
@@ -41,6 +42,8 @@ TARGET = "donjon.verify"
 MAX_CONNECTIONS = 512
 BUFFER = 64 * 1024
 """Bytes that are read at once, and that may wait to be sent before reading stops."""
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER: nothing is waited for, and the peer gets a reset."""
 PINS = ("proof", "key", "none")
 
 
@@ -69,18 +72,12 @@ class Pin:
             return
         checks = Checks("peer", proof.checks)
         spec = f"--pin {self._what}"
-        for name in ("tee", "measurement", "workload", "judged_by", "simulated", "protected"):
-            checks.equal(f"pin.{name}", _pinned(proof, name), _pinned(first, name), spec)
+        for name in ("tee", "measurement", "workload", "anchor", "simulated", "protected"):
+            checks.equal(f"pin.{name}", getattr(proof, name), getattr(first, name), spec)
         if self._what == "key":
             checks.equal("pin.key", proof.key, first.key, spec)
         if not checks.ok:
             raise RefusedError(checks.all, "if this change is meant, start `donjon connect` again")
-
-
-def _pinned(proof: Proof, name: str) -> object:
-    """A Steward's new version is no other Steward: of who judged, the root counts."""
-    value = getattr(proof, name)
-    return value.rpartition(" (")[0] or value if name == "judged_by" else value
 
 
 class Proxy:
@@ -109,9 +106,10 @@ class Proxy:
         asyncio.run(self._run(listener, announce))
 
     async def _run(self, listener: socket.socket, announce: Any) -> None:
-        reader, writer, _ = await self._proven()  # before anybody connects here: what is wrong shows at once
-        del reader
-        writer.transport.abort()
+        _, writer, pipe = await self._proven()  # before anybody connects here: what is wrong shows at once
+        pipe.close_notify()
+        writer.write(pipe.take())
+        writer.close()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -128,11 +126,12 @@ class Proxy:
         task = asyncio.current_task()
         if task is None or len(self._open) >= MAX_CONNECTIONS:
             self._log.warn(f"refused a connection: {MAX_CONNECTIONS} are open", target=TARGET)
-            writer.transport.abort()
+            _reset(writer)
             return
         self._open.add(task)
         try:
             await self._serve(reader, writer)
+            return
         except asyncio.CancelledError:
             pass  # the proxy ends
         except DonjonError as error:
@@ -142,7 +141,7 @@ class Proxy:
             self._log.debug(f"a connection broke: {words_of(error)}", target=TARGET)
         finally:
             self._open.discard(task)
-            writer.transport.abort()  # after a clean end there is nothing left to abort
+        _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until both directions have ended."""
@@ -153,12 +152,13 @@ class Proxy:
                 _to_keep(reader, keep_writer, pipe),
                 _from_keep(keep_reader, keep_writer, writer, pipe),
             )
-            for end in (keep_writer, writer):
-                end.close()
-                with contextlib.suppress(OSError):
-                    await end.wait_closed()
-        finally:
-            keep_writer.transport.abort()
+        except BaseException:
+            _reset(keep_writer)
+            raise
+        for end in (keep_writer, writer):
+            end.close()
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
 
     async def _proven(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, TlsPipe]:
         """Connect and shake hands; what comes back has been judged.
@@ -257,6 +257,14 @@ def _settle(writer: asyncio.StreamWriter) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     writer.transport.set_write_buffer_limits(high=BUFFER)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Hang up so that it does not look like an end: by a TCP reset, with whatever was still to be sent."""
+    connection = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    writer.transport.abort()
 
 
 def listen(address: Address) -> socket.socket:

@@ -114,7 +114,7 @@ def check_result(checks: Checks, result: Result, leaf: Certificate, now: datetim
     weak = (("simulated", result.simulated), ("unprotected", not result.protected))
     demanded = tuple(word for word, true in weak if true)
     checks.equal("result.markers", tuple(sorted(result.markers)), demanded, f"extension {MARKERS}")
-    digests = tuple(name for name in leaf.names if name.startswith("ni:"))
+    digests = tuple(name for name in leaf.names if name.lower().startswith("ni:"))
     checks.equal("result.workload", digests, (uri(result.workload),) if result.workload else (), "RFC 6920 section 3")
 
 

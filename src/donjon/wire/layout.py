@@ -25,6 +25,7 @@ import dataclasses
 import struct
 from collections.abc import Callable, Mapping
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 from donjon.errors import BugError, ParseError, UsageError
@@ -263,12 +264,18 @@ def _checked(table: Table, name: str, row: Row, value: Any) -> Any:
         unknown = int(value) & ~table.known[name]
         if unknown and row.unknown == "refused":
             raise ParseError(f"{_place(table, name, row)}: expected no unknown bits, got {unknown:#x}")
-        return row.kind(value)
+        return _member(row.kind, value)
     try:
-        return row.kind(value)
+        return _member(row.kind, value)
     except ValueError as error:
         allowed = ", ".join(f"{item.value} ({item.name})" for item in row.kind)
         raise ParseError(f"{_place(table, name, row)}: expected one of {allowed}, got {value}") from error
+
+
+@lru_cache(maxsize=1024)
+def _member(kind: type[IntEnum | IntFlag], value: int) -> IntEnum | IntFlag:
+    """Remembered, as making a member takes longer than reading the row."""
+    return kind(value)
 
 
 def _place(table: Table, name: str, row: Row) -> str:

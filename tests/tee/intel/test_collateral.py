@@ -58,7 +58,7 @@ def test_what_is_null_or_left_out_is_missing() -> None:
         (strings(tcb_info_signature="00"), "collateral.tcb_info signature: expected 128 hex digits, got '00'"),
         (strings(tcb_info_signature=None), "collateral.tcb_info: expected it with its signature and issuer chain"),
         (strings(qe_identity_issuer_chain="x"), "collateral.qe_identity_issuer_chain at byte 0: expected 1 to 10 PEM"),
-        (strings(tcb_info="x" * 300_000), "collateral.tcb_info: expected at most 262144 bytes, got 300000"),
+        (strings(tcb_info="x" * 300_000), "collateral.tcb_info: expected at most 65536 bytes, got 300000"),
         (b'{"pck_crl":"00","pck_crl":"01"}', "expected each key once, got 'pck_crl' twice"),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value,

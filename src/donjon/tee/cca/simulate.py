@@ -403,5 +403,10 @@ class Guest:
         """The token, wrapped."""
         return der.encode(der.OCTET_STRING, self.blobs(report_data, now).report)
 
+    def collateral(self, now: datetime) -> bytes:
+        """There is none."""
+        del now
+        raise UsageError("Arm: nothing is published about a platform beside its key, which is among the roots")
+
 
 REALM = hashlib.sha256(b"a simulated realm").digest()

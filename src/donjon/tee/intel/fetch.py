@@ -70,7 +70,37 @@ def keep(need: Need, body: bytes, headers: Mapping[str, str]) -> bytes:
         if not chain or len(chain) > MAX_CHAIN:
             raise ParseError(f"{need.name}: expected the header {header} of at most {MAX_CHAIN} characters")
     data = _der(body, need.name) if kind.endswith("crl") else body
-    return json.dumps({"body": base64.b64encode(data).decode(), "chain": chain}).encode()
+    return _keep(data, urllib.parse.unquote(chain))
+
+
+def _keep(body: bytes, chain: str) -> bytes:
+    return json.dumps({"body": base64.b64encode(body).decode(), "chain": urllib.parse.quote(chain)}).encode()
+
+
+def sort(data: bytes) -> Mapping[str, bytes]:
+    """The nine strings in JSON; of CRLs in DER the root's, as the chain of the others is not in them."""
+    found = lists.read_collateral(data)
+    if found is None:
+        return {}
+    kept: dict[str, bytes] = {}
+    strings = json.loads(data) if data.lstrip()[:1] == b"{" else {}
+    above = strings.get("pck_crl_issuer_chain") or ""
+    for der in found.crls:
+        issuer = x509.crl(der).issuer_name
+        if issuer == pck.ROOT_NAME:
+            kept["rootcacrl"] = _keep(der, "")
+        elif issuer in pck.CA_NAMES and above:
+            kept[f"pckcrl-{('processor', 'platform')[pck.CA_NAMES.index(issuer)]}"] = _keep(der, above)
+    tees = {name: tee for ids in _IDS.values() for tee, name in ids.items()}
+    for member, signed in (("tcbInfo", found.tcb_info), ("enclaveIdentity", found.qe_identity)):
+        if signed is not None:
+            body = b'{"%s":%s,"signature":"%s"}' % (member.encode(), signed.body, signed.signature.hex().encode())
+            about = tcb.tcb_info(signed.body) if member == "tcbInfo" else tcb.qe_identity(signed.body)
+            name = f"qe-{tees[about.id]}"
+            if isinstance(about, tcb.TcbInfo):
+                name = f"tcb-{tees[about.id]}-{bytes(about.fmspc).hex()}"
+            kept[name] = _keep(body, x509.pem(signed.chain))
+    return kept
 
 
 def piece(need: Need, kept: bytes, roots: Roots) -> Piece:

@@ -38,7 +38,7 @@ from donjon.errors import ParseError, UsageError
 from donjon.tee.contract import Roots
 from donjon.tee.intel import pck
 from donjon.tee.intel import x509 as pki
-from donjon.tee.intel.collateral import Collateral, Signed
+from donjon.tee.intel.collateral import Collateral, Signed, to_json
 from donjon.tee.intel.layout import (
     INTEL_QE,
     PCK_CHAIN,
@@ -180,7 +180,7 @@ class SimulatedIntel:
 
     def signed_anew(self, now: datetime) -> SimulatedIntel:
         """The same keys with new certificates."""
-        return self._made([authority.key for authority in self._named().values()], now)
+        return self._made([authority.key for authority in self.authorities().values()], now)
 
     @classmethod
     def _made(cls, keys: Sequence[EllipticCurvePrivateKey], now: datetime) -> SimulatedIntel:
@@ -253,7 +253,7 @@ class SimulatedIntel:
     def dump(self) -> dict[str, bytes]:
         """Keys and certificates as PEM, by names, for keeping; whoever keeps them keeps the keys from others."""
         found = {}
-        for name, authority in self._named().items():
+        for name, authority in self.authorities().items():
             private = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             found[f"{name}.pem"] = pki.pem(authority.chain[:1]).encode() + private
         return found
@@ -280,7 +280,8 @@ class SimulatedIntel:
             made[name] = Authority(key, der, (der, *above))
         return cls(**made)
 
-    def _named(self) -> dict[str, Authority]:
+    def authorities(self) -> dict[str, Authority]:
+        """All of them, the root first."""
         return {
             "root": self.root,
             "processor_ca": self.processor_ca,
@@ -743,8 +744,10 @@ def open_maker(files: Mapping[str, bytes]) -> Maker:
 
 def renew(maker: Maker, now: datetime) -> Maker:
     """The maker with certificates that hold at `now` and a year on, for the same keys."""
-    root = pki.certificate(maker.intel.root.der)
-    if root.not_valid_before_utc <= now <= root.not_valid_after_utc - timedelta(days=365):
+    held = [pki.certificate(authority.der) for authority in maker.intel.authorities().values()]
+    start = max(item.not_valid_before_utc for item in held)
+    end = min(item.not_valid_after_utc for item in held)
+    if start <= now <= end - timedelta(days=365):
         return maker
     return replace(maker, intel=maker.intel.signed_anew(now))
 
@@ -752,3 +755,16 @@ def renew(maker: Maker, now: datetime) -> Maker:
 def roots(maker: Maker) -> Roots:
     """What somebody has to trust in order to believe it."""
     return maker.intel.roots()
+
+
+def published(maker: Maker, state: State, tee: TeeName, now: datetime) -> bytes:
+    """What Intel has published about the machine, as a QuoteCollateralV3 in JSON.
+
+    Raises:
+        UsageError: the state leaves out a part of it.
+    """
+    machine = maker.machine(state, now)
+    found = maker.collateral(state, machine, tee, now)
+    if not (found.tcb_info and found.qe_identity):
+        raise UsageError(f"Intel: not all collateral is there in the state {state['collateral']}")
+    return to_json(found, machine.pck.chain).encode()

@@ -18,6 +18,7 @@ and nothing else. All findings are reported at once.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -119,9 +120,7 @@ def _judge_flags(checks: Checks, body: EnclaveReport, policy: Policy) -> None:
         SPEC,
         "the host can read and change this enclave" if debug else "",
     )
-    allowed = _BASE | Attributes.DEBUG
-    for feature in policy.features:
-        allowed |= _BITS[feature]
+    allowed = _allowed(policy.features)
     more = int(attributes) & ~int(allowed)
     checks.that("enclave.features", not more, attributes, f"only {allowed.name}", SPEC)
     misc = 0
@@ -141,6 +140,14 @@ def _judge_flags(checks: Checks, body: EnclaveReport, policy: Policy) -> None:
         f"{XFRM_REQUIRED:#x}, and only {policy.allowed_xfrm:#x}",
         "SDM volume 3D, XFRM",
     )
+
+
+@lru_cache(maxsize=64)
+def _allowed(features: tuple[Feature, ...]) -> Attributes:
+    found = _BASE | Attributes.DEBUG  # which has been asked for
+    for feature in features:
+        found |= _BITS[feature]
+    return found
 
 
 def _judge_identity(checks: Checks, body: EnclaveReport, policy: Policy) -> None:

@@ -19,6 +19,7 @@ from donjon.tee.intel.simulate import (
     enclave,
     make,
     open_maker,
+    published,
     renew,
     roots,
 )
@@ -72,6 +73,10 @@ class Guest:
         machine = self.maker.machine(self.state, now)
         quote = self._quote(machine, report_data)
         return encode_evidence(quote, self.maker.collateral(self.state, machine, "sgx", now))
+
+    def collateral(self, now: datetime) -> bytes:
+        """Intel's lists and CRLs."""
+        return published(self.maker, self.state, "sgx", now)
 
     def _quote(self, machine: SimulatedPlatform, report_data: bytes) -> bytes:
         usual = enclave()

@@ -9,8 +9,9 @@ from __future__ import annotations
 from donjon.errors import PlatformError
 from donjon.tee import tsm
 from donjon.tee.snp.certtable import read_table
-from donjon.tee.snp.evidence import encode
+from donjon.tee.snp.evidence import encode, parse
 from donjon.tee.snp.layout import SigningKey, read_report
+from donjon.tee.snp.x509 import read_crl
 from donjon.wire import der
 
 __all__ = ["collect"]
@@ -41,4 +42,6 @@ def collect(report_data: bytes, root: str = tsm.ROOT, privlevel: int | None = No
     if key not in certificates:
         return der.encode(der.OCTET_STRING, found.report)
     crls = [("", certificates["CRL"])] if "CRL" in certificates else []
-    return encode(found.report, certificates[key], crls)
+    evidence = encode(found.report, certificates[key], crls)
+    tsm.understood("snp", lambda: (parse(evidence), [read_crl(crl) for _, crl in crls]))
+    return evidence

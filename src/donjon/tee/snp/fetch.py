@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from donjon.errors import ParseError, VerifyError
 from donjon.tee.contract import Need, Piece, Roots
-from donjon.tee.snp.collateral import KDS, SIGNED, Collateral, crl_address, vcek_address
+from donjon.tee.snp.collateral import KDS, SIGNED, Collateral, crl_address, read_collateral, vcek_address
 from donjon.tee.snp.layout import Product, SigningKey, Tcb
 from donjon.tee.snp.vek import read_vek
 from donjon.tee.snp.x509 import MAX_CRL, Certificate, read_certificate, read_crl, signed_by
@@ -50,6 +50,22 @@ def keep(need: Need, body: bytes, headers: Mapping[str, str]) -> bytes:
     if len(body) > MAX_CRL:
         raise ParseError(f"{need.name}: expected at most {MAX_CRL} bytes, got {len(body)}")
     return body
+
+
+def sort(data: bytes) -> Mapping[str, bytes]:
+    """A revocation list, which counts for both places where AMD has it; or a VCEK."""
+    found = read_collateral(data)
+    if found is None:
+        return {}
+    names: tuple[str, ...] = ()
+    if found.crls:
+        product = read_crl(data).issuer.common_name.removeprefix("ARK-").lower()
+        names = tuple(f"crl-{kind}-{product}" for kind in ("vcek", "vlek") if product in _PRODUCTS)
+    elif found.veks:
+        vek = read_vek(data)
+        if vek.product is not None and vek.hw_id is not None:
+            names = (f"vcek-{vek.product.name.lower()}-{vek.hw_id.hex()}-{vek.tcb.write().hex()}",)
+    return dict.fromkeys(names, data)
 
 
 def piece(need: Need, kept: bytes, roots: Roots) -> Piece:

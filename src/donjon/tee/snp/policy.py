@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 import msgspec
@@ -456,6 +457,7 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
+@lru_cache(maxsize=256, typed=True)
 def _bits(flags: GuestPolicy | PlatformInfo) -> str:
     """Names of the bits that are set."""
     single = [item for item in type(flags).__members__.values() if int(item).bit_count() == 1]

@@ -553,6 +553,13 @@ class Guest:
         lists = [] if crl is None else [(addresses.crl_address(chip.product, chip.kind), crl)]
         return encode(report, chip.vek, lists)
 
+    def collateral(self, now: datetime) -> bytes:
+        """The revocation list."""
+        _, _, crl = self._all(bytes(64), now)
+        if crl is None:
+            raise UsageError("AMD: there is no revocation list in the state crl-missing")
+        return crl
+
     def _all(self, report_data: bytes, now: datetime, vmpl: int | None = None) -> tuple[bytes, Chip, bytes | None]:
         """A report, the machine with its certificate, and the revocation list."""
         state, day = self.state, timedelta(days=1)

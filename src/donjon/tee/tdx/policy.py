@@ -14,6 +14,7 @@ reported at once.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 from donjon.tee.contract import Check, Checks, Hex48, VerifiedReport
 from donjon.tee.intel.policy import XFRM_KNOWN, XFRM_REQUIRED, Count, IntelPolicy, judge_platform
@@ -107,14 +108,10 @@ def _judge_attributes(checks: Checks, evidence: Evidence, policy: Policy) -> Non
         found = bit in attributes
         may = allowed in policy.attributes
         checks.that(name, may or not found, found, "yes or no" if may else False, SPEC, note if found else "")
-    allowed_bits = TdAttributes.DEBUG | TdAttributes.MIGRATABLE  # which have been asked for
-    for item in policy.attributes:
-        allowed_bits |= TdAttributes[item]
+    allowed_bits = _bits(policy.attributes) | TdAttributes.DEBUG | TdAttributes.MIGRATABLE  # which have been asked for
     more = int(attributes) & ~int(allowed_bits)
     checks.that("td.attributes", not more, attributes, f"only {allowed_bits.name}", SPEC)
-    required = TdAttributes(0)
-    for item in policy.required_attributes:
-        required |= TdAttributes[item]
+    required = _bits(policy.required_attributes)
     checks.that("td.required_attributes", required in attributes, attributes, required or "none", SPEC)
     xfam = evidence.body.xfam
     checks.that(
@@ -124,6 +121,14 @@ def _judge_attributes(checks: Checks, evidence: Evidence, policy: Policy) -> Non
         f"{XFRM_REQUIRED:#x}, and only {policy.allowed_xfam:#x}",
         "TDX-ABI, XFAM",
     )
+
+
+@lru_cache(maxsize=64)
+def _bits(names: tuple[Attribute, ...]) -> TdAttributes:
+    found = TdAttributes(0)
+    for name in names:
+        found |= TdAttributes[name]
+    return found
 
 
 def _judge_measurements(checks: Checks, evidence: Evidence, policy: Policy) -> None:

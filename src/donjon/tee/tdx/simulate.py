@@ -22,6 +22,7 @@ from donjon.tee.intel.simulate import (
     dump,
     make,
     open_maker,
+    published,
     renew,
     roots,
 )
@@ -124,6 +125,10 @@ class Guest:
         machine = self.maker.machine(self.state, now)
         quote = self._quote(machine, report_data)
         return encode_evidence(quote, self.maker.collateral(self.state, machine, "tdx", now))
+
+    def collateral(self, now: datetime) -> bytes:
+        """Intel's lists and CRLs."""
+        return published(self.maker, self.state, "tdx", now)
 
     def _quote(self, machine: SimulatedPlatform, report_data: bytes) -> bytes:
         # Where it is not said that a newer module has been loaded meanwhile, the module is the TD's own.

@@ -34,10 +34,11 @@ class Reactor:
             data.
     """
 
-    __slots__ = ("_poller", "eager", "tasks")
+    __slots__ = ("_poller", "_soonest", "eager", "tasks")
 
     def __init__(self) -> None:
         self.tasks: dict[int, tuple[int, Task, float]] = {}
+        self._soonest: float | None = None  # deadline of all, or None where that has to be found out
         self._poller: select.poll | None = None
         self.eager: set[Descriptor] = set()
 
@@ -49,11 +50,13 @@ class Reactor:
         A second call for the same descriptor replaces the first.
         """
         self.tasks[host] = (mask, task, deadline)
+        self._soonest = None
         if self._poller is not None:
             self._poller.register(host, mask)
 
     def remove(self, host: int) -> None:
         """Forget a background task; the descriptor is not closed."""
+        self._soonest = None
         if self.tasks.pop(host, None) is not None and self._poller is not None:
             self._poller.unregister(host)
 
@@ -81,18 +84,28 @@ class Reactor:
         if not self.tasks:
             self.watch(None)
             return poller.poll(None if seconds is None else min(seconds, LONGEST) * 1000)
-        self.watch(poller)
-        now = time.monotonic()
-        soonest = max(0.0, min(deadline for _, _, deadline in self.tasks.values()) - now)
-        seconds = soonest if seconds is None else min(seconds, soonest)
-        ready = poller.poll(min(seconds, LONGEST) * 1000)
         tasks = self.tasks
-        mine = [(host, events) for host, events in ready if host not in tasks]
-        if len(mine) != len(ready):
-            for host, events in ready:
-                if host in tasks:
-                    tasks[host][1](events)
+        if poller is not self._poller:
+            self.watch(poller)
+        soonest = self._soonest
+        if soonest is None:
+            soonest = self._soonest = min(deadline for _, _, deadline in tasks.values())
+        if seconds != 0:  # most Keeps with tasks have one that waits for hours: it should cost next to nothing
+            left = soonest - time.monotonic()
+            if seconds is None or left < seconds:
+                seconds = left if left > 0 else 0.0
+        ready = poller.poll(min(seconds, LONGEST) * 1000)
+        if len(ready) == 1 and ready[0][0] not in tasks:
+            mine = ready
+        else:
+            mine = [(host, events) for host, events in ready if host not in tasks]
+            if len(mine) != len(ready):
+                for host, events in ready:
+                    if host in tasks:
+                        tasks[host][1](events)
         now = time.monotonic()
+        if self._soonest is not None and now < self._soonest:
+            return mine
         for host, (_, task, deadline) in list(tasks.items()):
             if deadline <= now:
                 self.remove(host)

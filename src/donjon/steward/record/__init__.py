@@ -7,9 +7,10 @@ Each entry is a line of JSON, and its hash covers it and the hash of the entry b
 So an entry that is changed, taken out, put in or moved shows. What does not show by itself is an end that was cut off:
 whoever keeps the newest hash elsewhere (the service hands it out) can see that too, with `verify(head=...)`.
 
-SQLite in WAL mode with synchronous=FULL: when `append` returns, its entries survive kill -9 and a loss of power. It
-takes many entries at once, because the disk's time is spent for each commit and not for each entry. Several processes
-may append to one file; the lock is held from reading the last hash to writing the next.
+It is in a file or in a PostgreSQL database (`postgres`); `open_book` tells by the name. In a file: SQLite in WAL mode
+with synchronous=FULL. When `append` returns, its entries survive kill -9 and a loss of power. It takes many entries at
+once, because the disk's time is spent for each commit and not for each entry. Several processes may append to one
+record; the lock is held from reading the last hash to writing the next.
 
 No evidence is kept, only its digest, and no chip is named except where the reason of a refusal quotes it.
 """
@@ -22,7 +23,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import quote
 
 from donjon.errors import PlatformError, UsageError, VerifyError
@@ -96,12 +97,97 @@ def describe(decision: Decision, issued: Issued | None) -> dict[str, Any]:
             "product": report.product,
             "measurement": report.measurement.hex(),
             "workload": report.workload.hex(),
+            **({"signer": decision.grant.signer} if decision.grant.signer else {}),
             "markers": list(decision.grant.markers),
             "serial": f"{issued.serial:032x}",
             "certificate": sha256(issued.der).hexdigest(),
             "not_after": shown(issued.not_after),
         }
     return found
+
+
+class Book(Protocol):
+    """A record, wherever it is; `Record` says what its methods do."""
+
+    path: str
+
+    def append(self, entries: Sequence[dict[str, Any]]) -> tuple[Head, ...]: ...  # noqa: D102 - see Record
+    def head(self) -> Head: ...  # noqa: D102
+    def read(self, after: int = 0, limit: int = 100) -> tuple[Entry, ...]: ...  # noqa: D102
+    def of_serial(self, serial: int) -> Entry | None: ...  # noqa: D102
+    def verify(self, head: bytes | None = None) -> Head: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def open_book(where: str, read_only: bool = False) -> Book:
+    """Open a record.
+
+    Args:
+        where: a file's path, or the address of a database, `postgresql://...`.
+        read_only: never waits for those who write, and makes nothing.
+    Raises:
+        PlatformError: it cannot be opened or made, or a package is missing. UsageError: it is something else.
+    """
+    if not is_database(where):
+        return Record(where, read_only)
+    try:
+        from donjon.steward.record.postgres import PostgresRecord
+    except ImportError as error:
+        hint = 'install it: pip install "psycopg[binary]"'
+        raise PlatformError(f"a record in PostgreSQL needs the package {error.name}", hint) from error
+    return PostgresRecord(where, read_only)
+
+
+def is_database(where: str) -> bool:
+    """Whether it is the address of a database and not a path."""
+    return where.startswith(("postgresql://", "postgres://"))
+
+
+class Row(NamedTuple):
+    """An entry as databases take it; its serial number is None where no certificate was issued."""
+
+    seq: int
+    body: str
+    hash: bytes
+    serial: str | None
+
+
+def link(last: Head, entries: Sequence[dict[str, Any]]) -> list[Row]:
+    """Make the rows that follow `last`."""
+    rows: list[Row] = []
+    for fields in entries:
+        seq = last.seq + 1
+        body = json.dumps({"seq": seq, **fields}, ensure_ascii=False, separators=(",", ":"))
+        last = Head(seq, chain(last.hash, body))
+        rows.append(Row(seq, body, last.hash, fields.get("serial")))
+    return rows
+
+
+def check_chain(where: str, entries: Iterable[Entry], head: bytes | None = None) -> Head:
+    """Compute the chain of a whole record anew.
+
+    Args:
+        head: a hash that was kept elsewhere, which must be that of some entry.
+    Raises:
+        VerifyError: an entry is not what it was; its number is in the text.
+    """
+    last = Head(0, START)
+    seen = head is None or head == START
+    for entry in entries:
+        if entry.seq != last.seq + 1:
+            raise VerifyError(f"{where}: expected entry {last.seq + 1}, got {entry.seq}")
+        if chain(last.hash, entry.body) != entry.hash:
+            raise VerifyError(f"{where}: entry {entry.seq} was changed: its hash does not fit")
+        said = entry.fields.get("seq")
+        if said != entry.seq:
+            raise VerifyError(f"{where}: entry {entry.seq} says that it is {said}")
+        last = Head(entry.seq, entry.hash)
+        seen = seen or entry.hash == head
+    if head is not None and not seen:
+        raise VerifyError(f"{where}: no entry has the hash {head.hex()}: the end was cut off, or it is another record")
+    return last
 
 
 class Record:
@@ -166,18 +252,10 @@ class Record:
         Raises:
             PlatformError: they could not be written, none of them; nothing may be answered.
         """
-        heads: list[Head] = []
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                last = self._head()
-                rows = []
-                for fields in entries:
-                    seq = last.seq + 1
-                    body = json.dumps({"seq": seq, **fields}, ensure_ascii=False, separators=(",", ":"))
-                    last = Head(seq, chain(last.hash, body))
-                    heads.append(last)
-                    rows.append((seq, body, last.hash, fields.get("serial")))
+                rows = link(self._head(), entries)
                 self._database.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?)", rows)
                 self._database.execute("COMMIT")
             except BaseException:
@@ -186,7 +264,7 @@ class Record:
                 raise
         except sqlite3.Error as error:
             raise PlatformError(f"cannot write the record {self.path}: {_words(error)}") from error
-        return tuple(heads)
+        return tuple(Head(row.seq, row.hash) for row in rows)
 
     def head(self) -> Head:
         """The end of the record.
@@ -224,23 +302,7 @@ class Record:
         Raises:
             VerifyError: an entry is not what it was; its number is in the text. PlatformError: it cannot be read.
         """
-        last = Head(0, START)
-        seen = head is None or head == START
-        for entry in self._entries():
-            if entry.seq != last.seq + 1:
-                raise VerifyError(f"{self.path}: expected entry {last.seq + 1}, got {entry.seq}")
-            if chain(last.hash, entry.body) != entry.hash:
-                raise VerifyError(f"{self.path}: entry {entry.seq} was changed: its hash does not fit")
-            said = entry.fields.get("seq")
-            if said != entry.seq:
-                raise VerifyError(f"{self.path}: entry {entry.seq} says that it is {said}")
-            last = Head(entry.seq, entry.hash)
-            seen = seen or entry.hash == head
-        if head is not None and not seen:
-            raise VerifyError(
-                f"{self.path}: no entry has the hash {head.hex()}: the end was cut off, or it is another record"
-            )
-        return last
+        return check_chain(self.path, self._entries(), head)
 
     def _entries(self) -> Iterator[Entry]:
         try:
