@@ -63,6 +63,7 @@ EXCUSED: dict[str, str] = {
 }
 # Checks that cannot fail alone, and why.
 NEVER_ALONE: dict[str, str] = {
+    "peer chain.issued": "a chain that is broken does not lead to a root either: `chain.anchor` fails",
     "snp tcb.committed_minimum": "below it lies the reported TCB then, or `tcb.order` fails",
     "snp tcb.current_minimum": "below it lies the committed TCB then, or `tcb.order` fails",
 }

@@ -3,9 +3,9 @@
     python -m tests.fuzz.run [--seconds N] [--total N] [--keep] [--list] [TARGET ...]
 
 Every target runs in a process of its own, forked when all is imported and instrumented, for `--seconds` each or
-`--total` together. Inputs that reach something new are kept in .build/fuzz/<target>, where the next run goes on. With
-`--keep`, those that the corpus in the repository (tests/fuzz/corpus) lacks are added there, the small ones, after a
-merge that drops what reaches nothing of its own.
+`--total` together. Inputs that reach something new are kept in .build/fuzz/<target>, where the next run goes on.
+`--keep` fuzzes nothing: it makes the corpus in the repository (tests/fuzz/corpus) anew, of what was kept there and of
+itself, the small inputs that reach a line that no smaller one does.
 
 An input for which the invariant does not hold ends the run with 1; it is kept in .build/fuzz/findings, and
 `python -m tests.fuzz.run --try TARGET FILE` shows it again. It becomes a named case in the tests of what it broke.
@@ -50,11 +50,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--seconds", type=float, help="for each target")
     parser.add_argument("--total", type=float, default=TOTAL, help="for all of them")
-    parser.add_argument("--keep", action="store_true", help="add what was found to the corpus")
+    parser.add_argument("--keep", action="store_true", help="put what was found into the corpus, and fuzz nothing")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--try", dest="once", action="store_true", help="TARGET FILE: run one input")
     options = parser.parse_args(arguments)
-    if options.once or options.list:
+    if options.once or options.list or options.keep:
         return without_atheris(options)
     if find_spec("atheris") is None:
         print("fuzzing by coverage needs atheris, of which there is no wheel for this Python and machine")
@@ -74,19 +74,21 @@ def main(arguments: list[str]) -> int:
     print(f"{'target':28}{'executions':>12}{'a second':>10}{'reached':>9}{'inputs':>8}", flush=True)
     for name in chosen:
         findings += fuzz(atheris, targets.TARGETS[name], seconds)
-        if options.keep:
-            keep(atheris, targets.TARGETS[name])
     print(f"{findings} findings" + (f", kept in {FINDINGS.relative_to(ROOT)}" if findings else ""))
     return 1 if findings else 0
 
 
 def without_atheris(options: argparse.Namespace) -> int:
-    """List the targets, or run one input, with the error as it comes."""
+    """List the targets, renew the corpus, or run one input, with the error as it comes."""
     from tests.fuzz.targets import TARGETS
 
     if options.list:
         for target in TARGETS.values():
             print(f"{target.name:28}{(target.act.__doc__ or '').splitlines()[0]}")
+        return 0
+    if options.keep:
+        for name in options.targets or TARGETS:
+            keep(TARGETS[name])
         return 0
     name, path = options.targets
     TARGETS[name].run(Path(path).read_bytes())
@@ -128,29 +130,42 @@ def fuzz(atheris: Any, target: Any, seconds: float) -> int:
     return 1 if code else 0
 
 
-def keep(atheris: Any, target: Any) -> None:
-    """Add to the corpus in the repository what reaches something new, as few and small inputs as will do."""
+def keep(target: Any) -> None:
+    """Put into the corpus in the repository what reaches lines that no smaller input reaches."""
     folder = CORPUS / target.name
-    folder.mkdir(parents=True, exist_ok=True)
-    merged = KEPT / f"{target.name}.merged"
-    shutil.rmtree(merged, ignore_errors=True)
-    merged.mkdir()
-    found = KEPT / target.name
-    apart(
-        atheris, target, ["-merge=1", f"-max_len={SMALL}", str(merged), *committed(target.name), str(found)], os.devnull
-    )
+    found = [*(KEPT / target.name).iterdir(), *(folder.iterdir() if folder.is_dir() else ())]
+    inputs = sorted({path.read_bytes() for path in found}, key=lambda data: (len(data), data))
+    shutil.rmtree(folder, ignore_errors=True)
+    known: set[tuple[str, int]] = set()
+    for seed in target.seeds():
+        known |= lines(target, seed)
     room = 8 * SMALL
-    kept = set()
-    for path in sorted(merged.iterdir(), key=lambda path: path.stat().st_size):
-        data = path.read_bytes()
-        if data and len(data) <= SMALL and len(data) <= room:
+    for data in inputs:
+        if 0 < len(data) <= min(SMALL, room) and (reached := lines(target, data)) - known:
+            known |= reached
             room -= len(data)
-            kept.add(put(folder, data))
-    for path in folder.iterdir():
-        if path not in kept:
-            path.unlink()
-    if not kept:
-        folder.rmdir()
+            folder.mkdir(parents=True, exist_ok=True)
+            put(folder, data)
+
+
+def lines(target: Any, data: bytes) -> set[tuple[str, int]]:
+    """The lines of Donjon that an input reaches."""
+    reached: set[tuple[str, int]] = set()
+
+    def trace(frame: Any, event: str, _argument: object) -> Any:
+        name = frame.f_code.co_filename
+        if f"{os.sep}donjon{os.sep}" not in name or "site-packages" in name:
+            return None
+        if event == "line":
+            reached.add((name, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)
+    try:
+        target.act(data)
+    finally:
+        sys.settrace(None)
+    return reached
 
 
 def apart(atheris: Any, target: Any, flags: list[str], log: os.PathLike[str] | str) -> int:

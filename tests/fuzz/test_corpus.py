@@ -77,7 +77,7 @@ def test_mutation_keeps_the_form(form: str, name: str) -> None:
 
     (seed, *_) = TARGETS[name].seeds()
     made = [mutate.MUTATORS[form](seed, random.Random(number)) for number in range(50)]
-    assert len({data for data in made if data not in (None, seed)}) > 25
+    assert len({data for data in made if data not in (None, seed)}) > 15
     assert made == [mutate.MUTATORS[form](seed, random.Random(number)) for number in range(50)]
     if form == "der":
         assert all(mutate.taken_apart(data) is not None for data in made if data is not None)
