@@ -154,9 +154,10 @@ def test_any_change_of_a_file_is_read_or_refused(data: bytes, at: int, byte: int
     ("text", "message"),
     [
         ("simulated = 1\n", "expected true or false"),
-        ("[sev]\n", "expected simulated and tables"),
-        ("[snp]\nx = 1\n", "expected DER in base64, got int"),
-        ('[snp]\nx = "*"\n', "expected DER in base64, got str"),
+        ("[snp]\n", "simulated: expected true or false, got nothing"),
+        ("simulated = true\n[sev]\n", "expected simulated and tables"),
+        ("simulated = true\n[snp]\nx = 1\n", "expected DER in base64, got int"),
+        ('simulated = true\n[snp]\nx = "*"\n', "expected DER in base64, got str"),
         ("[", "expected TOML"),
         ("#" * (MAX_ROOTS + 1), "expected at most"),
         ("a = " + "[" * 5000, "expected TOML"),

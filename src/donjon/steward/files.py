@@ -15,8 +15,8 @@ Roots are written as
     [snp]
     "Milan/ARK" = "MIIGYzCC..."            # DER in base64; what names there are, each TEE says
 
-or in a form that a TEE has for itself: that of Arm's platforms is in the README of its folder. No TEE is named here:
-each says which files are its own (`donjon.tee.contract.Tee`).
+where `simulated` is never left out, or in a form that a TEE has for itself: that of Arm's platforms is in the README of
+its folder. No TEE is named here: each says which files are its own (`donjon.tee.contract.Tee`).
 """
 
 from __future__ import annotations
@@ -206,9 +206,13 @@ def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]
         own = tee.load(name).read_roots(document, source)
         if own is not None:
             return {name: own}
-    simulated = document.pop("simulated", False)
-    if not isinstance(simulated, bool):
-        raise ParseError(f"{source}: simulated: expected true or false, got {type(simulated).__name__}")
+    simulated = document.pop("simulated", None)
+    if not isinstance(simulated, bool):  # nor is it left out: whose roots these are has to be said
+        got = "nothing" if simulated is None else type(simulated).__name__
+        raise ParseError(
+            f"{source}: simulated: expected true or false, got {got}",
+            "write `simulated = true` above all tables, or false for roots that stand for hardware",
+        )
     found: dict[str, tuple[Roots, Any]] = {}
     for name, table in document.items():
         if name not in tee.ALL or not isinstance(table, dict):
