@@ -104,6 +104,8 @@ def test_collateral_that_is_not_there_is_told(words: tuple[str, ...], text: str,
     ("words", "code", "text"),
     [
         ((), 2, "expected one of --key and --report-data"),
+        (("--report-data", "00" * 64, "--at", "0001-01-01T00:00:00Z"), 2, "--at: expected a time in the years 1951 to"),
+        (("--report-data", "00" * 64, "--at", "9999-12-31T00:00:00Z"), 2, "--at: expected a time in the years 1951 to"),
         (("--key", "keep.key", "--report-data", "00" * 64), 2, "expected one of --key and --report-data"),
         (("--report-data", "00"), 2, "--report-data: expected 128 hex digits"),
         (("--key", "none"), 2, "cannot read none"),

@@ -11,6 +11,7 @@ from donjon.cli.steward import read, read_report_data, read_time
 from donjon.errors import PlatformError, UsageError, words_of
 from donjon.log import printable
 from donjon.tee import load
+from donjon.tee.contract import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["collateral", "evidence", "init", "mount", "states"]
 
 MAX_KEY = 64 * 1024
+YEARS = range(1951, 9951)
+"""In which certificates can say of all of a lab when it begins and ends; X.509's own begin with 1950."""
 
 
 def init(options: Options) -> int:
@@ -121,5 +124,8 @@ def _guest(options: Options) -> sim.Guest:
     except ValueError as error:
         raise UsageError(f'--workload: expected hex digits, got "{printable(given[:40])}"') from error
     at = getattr(options, "at", None)  # a mount shows the hardware of now
-    lab = sim.load(options.sim, None if at is None else read_time(at))
+    now = None if at is None else read_time(at)
+    if now is not None and now.year not in YEARS:
+        raise UsageError(f"--at: expected a time in the years {YEARS.start} to {YEARS.stop - 1}, got {shown(now)}")
+    lab = sim.load(options.sim, now)
     return lab.guest(options.tee, workload, options.state or "")
