@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 from cryptography import x509
@@ -97,7 +98,10 @@ def test_names_the_instance_the_policys_names_and_the_workload(ca: Authority, gr
 def test_no_two_certificates_share_a_number_or_an_instance(ca: Authority) -> None:
     some = [ca.issue(kvm_grant(), NOW) for _ in range(20)]
     assert len({item.serial for item in some}) == len({item.instance for item in some}) == 20
-    assert all(0 < item.serial < 1 << 127 for item in some)
+    assert all(1 << 126 <= item.serial < 1 << 127 for item in some)
+    for item in some:
+        instance = UUID(item.instance)
+        assert (instance.int, instance.version, instance.variant) == (item.serial, 4, RFC_4122)
 
 
 def test_lives_for_a_day_from_five_minutes_ago(ca: Authority) -> None:

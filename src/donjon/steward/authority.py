@@ -11,9 +11,9 @@ The issuing key and its certificate are one file, so that a renewal replaces bot
 An operator with an authority already hands over its key and certificates instead (`from_files`, Enarx's --key and
 --crt). How the authority was made never decides what is accepted.
 
-A certificate holds: a serial number of 127 random bits; the instance's URN made from it as subject and as a name; names
-that the policy gives; the workload's digest as a URI; the judgement (`result`); and markers where something is not
-real. Nothing of the request goes in but its key.
+A certificate holds: a serial number with 120 random bits, which is a UUID of version 4; the instance's URN made from it
+as subject and as a name; names that the policy gives; the workload's digest as a URI; the judgement (`result`); and
+markers where something is not real. Nothing of the request goes in but its key.
 
 Source: RFC 5280, section 4; ITU-T X.509 (2019), 9.2, for PkiPath.
 """
@@ -133,7 +133,8 @@ class Authority:
                 f"the authority's certificate is not valid now: it ends {shown(self.not_after)}, now is {shown(now)}",
                 "replace it; an authority of this program renews itself when it starts and root.key is there",
             )
-        number = secrets.randbits(127) | 1 << 126  # positive, and 16 bytes long
+        number = secrets.randbits(127) | 1 << 126  # as a serial number positive, and 16 bytes long
+        number = uuid.UUID(int=number, version=4).int  # RFC 9562, 5.4
         instance = str(uuid.UUID(int=number))
         builder = (
             self._usual.subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, instance)]))
