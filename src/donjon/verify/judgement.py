@@ -332,7 +332,7 @@ def check_attested(checks: Checks, simulated: bool, protected: bool, demands: De
         "evidence.attested",
         demands.accept_unattested or not weak,
         weak or "signed by real hardware",
-        "evidence of real hardware",
+        "any evidence, also what proves nothing" if demands.accept_unattested and weak else "evidence of real hardware",
         "RFC 9334 section 7",
         note=f"{weak}: proves nothing about the host" if weak else "",
     )
