@@ -130,6 +130,8 @@ def test_one_refusal_among_several_counts(here: Path) -> None:
         ([], 2, "FILE is missing"),
         (["--at", "tomorrow", "text"], 2, '--at: expected a time, got "tomorrow"'),
         (["--at", "2026-06-01", "text"], 2, "expected a time with its zone"),
+        (["--at", "0001-01-01T00:00:00+14:00", "text"], 2, "--at: expected a time in the years 1 to 9999"),
+        (["--at", "9999-12-31T23:59:59-01:00", "text"], 2, "--at: expected a time in the years 1 to 9999"),
         (["--report-data", "00", "text"], 2, "--report-data: expected 128 hex digits, got 2"),
         (["--report-data", "xy", "text"], 2, "--report-data: expected 128 hex digits"),
         (["text"], 1, "text: nobody knows what this is"),

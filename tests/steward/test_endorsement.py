@@ -232,9 +232,13 @@ def test_endorse_prints_a_statement_that_judge_believes(
     monkeypatch.chdir(tmp_path)
     Path("release.key").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     words = ["steward", "endorse", LAUNCH.hex(), "--key", "release.key", "--title", "shop 1.0"]
+    assert main([*words, "--until", "9999-01-01T00:00:00Z"]) == 0
+    assert capfd.readouterr().err == ""
     assert main([*words, "--until", "2026-07-01T00:00:00Z"]) == 0
     Path("said").mkdir()
-    Path("said/shop.json").write_text(capfd.readouterr().out)
+    said, warned = capfd.readouterr()
+    Path("said/shop.json").write_text(said)
+    assert warned == "donjon: warning: --until is past, 2026-07-01T00:00:00Z: nobody believes this statement now\n"
     Path("request.csr").write_bytes(REALM.request())
     Path("anchors.toml").write_text(REALM.platform.anchors())
     Path("p.toml").write_text(f"[[workload]]\nsigners = [{json.dumps(pem(KEY))}]\n")

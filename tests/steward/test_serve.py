@@ -231,6 +231,7 @@ def test_says_what_is_wrong(
     (tmp_path / "bad.toml").write_text("[")
     assert main(["steward", "serve", *words]) == code
     assert message in capfd.readouterr().err
+    assert not (tmp_path / "steward/root.key").exists()
 
 
 def test_refuses_a_state_whose_key_others_can_read(

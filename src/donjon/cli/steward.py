@@ -164,11 +164,12 @@ def serve(options: Options) -> int:
     ports = [_number(options[key], f"--{key.replace('_', '-')}", 65535) for key in ("port", "admin_port")]
     drain = _number(options.drain, "--drain", 3600)
     context = _tls(server.Tls, options)
-    authority = _authority(options, log)
+    found = _authority(options)
     path = options.record or os.path.join(_state(options), "record.sqlite")
     with contextlib.ExitStack() as stack:
         public = stack.enter_context(server.listen(options.addr, ports[0]))
         admin = stack.enter_context(server.listen(options.admin_addr, ports[1]))
+        authority = found or _new_authority(options, log)  # which nothing is left of where no service starts
         writer = stack.enter_context(contextlib.closing(Writer(open_book(path))))
         _warn(policy, log)
         keep = os.path.join(_state(options), "collateral")
@@ -243,6 +244,9 @@ def endorse(options: Options) -> int:
     if not isinstance(key, endorsement.PrivateKey):
         raise UsageError(f"{printable(options.key)}: expected a key of P-256, P-384 or Ed25519")
     until = read_time(options.until, "--until")
+    if until <= datetime.now(UTC):
+        log = tui.logger(options.log_filter, options.log_target)
+        log.warn(f"--until is past, {shown(until)}: nobody believes this statement now", target="donjon.steward")
     tui.write(endorsement.make(digest, key, until, title=options.title or ""))
     return 0
 
@@ -278,19 +282,24 @@ def _digest(name: str, given: str) -> bytes:
     return value
 
 
-def _authority(options: Options, log: Logger) -> Authority:
-    """The one that was handed over, or the service's own."""
+def _authority(options: Options) -> Authority | None:
+    """The one that was handed over, or the service's own, if it has one yet."""
     from donjon.steward import authority
 
     if (options.key is None) != (options.crt is None):
         raise UsageError("expected --key and --crt together, got one of them")
     if options.key is not None:
         return authority.from_files(options.key, options.crt)
-    directory, now = _state(options), datetime.now(UTC)
-    if authority.exists(directory):
-        return authority.load(directory, now)
+    directory = _state(options)
+    return authority.load(directory, datetime.now(UTC)) if authority.exists(directory) else None
+
+
+def _new_authority(options: Options, log: Logger) -> Authority:
+    from donjon.steward import authority
+
+    directory = _state(options)
     log.info(f"making an authority in {directory}", target="donjon.steward")
-    return authority.create(directory, now)
+    return authority.create(directory, datetime.now(UTC))
 
 
 def _state(options: Options) -> str:
@@ -363,7 +372,10 @@ def read_time(given: str | None, name: str = "--at") -> datetime:
         raise UsageError(f'{name}: expected a time, got "{given[:40]}"', hint) from error
     if found.tzinfo is None:
         raise UsageError(f'{name}: expected a time with its zone, got "{given}"', hint)
-    return found.astimezone(UTC)
+    try:
+        return found.astimezone(UTC)
+    except OverflowError as error:
+        raise UsageError(f'{name}: expected a time in the years 1 to 9999, got "{given}"', hint) from error
 
 
 def read_report_data(given: str | None) -> bytes | None:
