@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,12 @@ def test_a_root_and_roots_exclude_each_other(tmp_path: Path, steward: Steward) -
     policy.write_text(f'steward_root = "{steward.root}"\n[snp]\n')
     with pytest.raises(UsageError, match="exclude each other"):
         expect(policy)
+
+
+@pytest.mark.parametrize("nothing", [[], set()], ids=["a list", "a set"])
+@pytest.mark.parametrize("word", ["steward_root", "tee", "product", "measurement", "workload", "names"])
+def test_an_empty_list_is_no_demand_and_no_mistake_that_passes(word: str, nothing: Any) -> None:
+    with pytest.raises(UsageError, match=f"demands {word}: expected at least one value"):
+        expect(**{word: nothing})
+    none: dict[str, Any] = {word: ()}
+    assert expect(**none) == expect()

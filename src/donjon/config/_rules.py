@@ -310,7 +310,15 @@ def authorities(value: object, path: Path, problems: list[Problem]) -> tuple[str
 
 
 def listed(rule: Rule, plural: str) -> Deep:
-    return Deep(lambda value, path, problems: array(value, rule, plural, MAX_DEMANDS, path, problems))
+    """A demand in `verify`. An array without entries is refused; the default is a tuple, and stands for "nobody asks"."""
+
+    def check(value: object, path: Path, problems: list[Problem]) -> tuple[str, ...] | None:
+        if isinstance(value, list) and not value:
+            text = f"{path_text(path)}: expected at least one of the {plural}, got none, which would demand nothing"
+            problems.append(Problem(path, text, f"leave `{path[-1]}` out to demand nothing"))
+        return array(value, rule, plural, MAX_DEMANDS, path, problems)
+
+    return Deep(check)
 
 
 def verify(value: object) -> object:

@@ -100,7 +100,8 @@ def read_anchors(path: str) -> list[bytes]:
 
 
 def _words(value: Words) -> Words:
-    return value if isinstance(value, str) else tuple(value)
+    """A sequence as a tuple; an empty one stays a list, which is refused: only the default demands nothing."""
+    return value if isinstance(value, str) or value == () else tuple(value) or []
 
 
 def _text(path: str, most: int) -> str:

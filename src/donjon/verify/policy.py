@@ -35,6 +35,7 @@ MAX_FILE = 1_000_000
 """Bytes."""
 MAX_NAME = 512
 HINT = "docs/verify.md shows such a file"
+NOTHING = "expected at least one value, got an empty list, which would demand nothing"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -216,6 +217,8 @@ def parse(text: str, source: str = "verify.toml") -> Policy:
         if name in document
     }
     rest = {key: several(key, value) for key, value in document.items() if key not in tee.ALL}
+    empty = [key for key in _LISTS if rest.get(key) == []]
+    problems += [Problem((key,), False, f"{key}: {NOTHING}", f"leave {key} out to demand nothing") for key in empty]
     asked = read(lambda: Asked.read(rest, "policy"), (), "policy")
     if problems:
         raise refusal(problems, text, source)
@@ -228,6 +231,8 @@ def asked(**words: Any) -> Asked:
     Raises:
         UsageError: a value is wrong.
     """
+    for key in [key for key in _LISTS if words.get(key) == []]:
+        raise UsageError(f"demands {key}: {NOTHING}", f"leave {key} out to demand nothing")
     given = {key: several(key, value) for key, value in words.items() if value not in (None, (), False)}
     try:
         return Asked.read(given, "demands")
