@@ -28,14 +28,14 @@ from donjon.steward._openapi import document
 from donjon.steward.authority import Authority
 from donjon.steward.depot import Depot
 from donjon.steward.policy import Policy, parse
-from donjon.steward.procedure import Decision, Trust
+from donjon.steward.procedure import Decision, Trust, vendor_trust
 from donjon.steward.record import Record
 from donjon.steward.request import MAX_BUNDLE, MAX_REQUEST
 from donjon.steward.service import Service, Writer
 from donjon.tee.contract import Roots
 from donjon.wire.der import SEQUENCE, Der, encode
 from tests.steward.asgi import Reply, call, call_async
-from tests.steward.requests import NOW, Realm, kvm_request, new_key, request
+from tests.steward.requests import NOW, REAL, SGX_AT, SNP_AT, Realm, kvm_request, new_key, request
 
 LAX = "accept_unattested = true\n"
 PROBLEM = "application/problem+json"
@@ -189,6 +189,39 @@ def test_refused_evidence_is_400_with_the_reasons(tmp_path: Path, ca: Authority,
     assert reply.json["type"] == "/v1/problems/refused"
     assert reply.json["detail"].startswith("evidence.attested: expected evidence of real hardware")
     assert [check["name"] for check in reply.json["checks"] if check["outcome"] == "failed"] == ["evidence.attested"]
+    world.service.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "status", "failed"),
+    [
+        ("snp", SNP_AT, 200, set()),
+        ("snp", datetime(2022, 9, 1, tzinfo=UTC), 400, {"chain.vek_validity"}),
+        ("snp", datetime(2023, 6, 1, tzinfo=UTC), 400, {"crl.validity"}),
+        ("xeon", SGX_AT, 400, {"qe_identity.present"}),
+        ("i5", SGX_AT, 400, {"qe_identity.present"}),
+    ],
+)
+def test_real_keeps_of_enarx_get_the_answers_that_the_vectors_expect(
+    tmp_path: Path, realm: Realm, name: str, when: datetime, status: int, failed: set[str]
+) -> None:
+    ca = authority.create(str(tmp_path / "ca"), when)
+    text = '[snp]\nproducts = ["Milan"]\ntcb_floor = "none"\n'
+    world = World(
+        Service(parse(text), vendor_trust(), ca, Writer(Record(str(tmp_path / "record.sqlite")))), realm, when
+    )
+    reply = world.post(REAL[name].read_bytes())
+    assert reply.status == status
+    if status == 200:
+        issuer, leaf = certificates(reply.body)
+        leaf.verify_directly_issued_by(issuer)
+        key = x509.load_der_x509_csr(REAL[name].read_bytes()).public_key()
+        assert leaf.public_key() == key
+        assert result.MARKERS not in {item.oid.dotted_string for item in leaf.extensions}
+    else:
+        assert {check["name"] for check in reply.json["checks"] if check["outcome"] == "failed"} == failed
+    (entry,) = world.entries()
+    assert entry["verdict"] == ("accepted" if status == 200 else "refused")
     world.service.writer.close()
 
 
