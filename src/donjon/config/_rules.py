@@ -310,7 +310,7 @@ def authorities(value: object, path: Path, problems: list[Problem]) -> tuple[str
 
 
 def listed(rule: Rule, plural: str) -> Deep:
-    """A demand in `verify`. An array without entries is refused; the default is a tuple, and stands for "nobody asks"."""
+    """A demand in `verify`. An empty array is refused; the default is a tuple, and stands for "nobody asks"."""
 
     def check(value: object, path: Path, problems: list[Problem]) -> tuple[str, ...] | None:
         if isinstance(value, list) and not value:
