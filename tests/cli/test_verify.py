@@ -15,6 +15,7 @@ import pytest
 from donjon.cli.main import main
 from donjon.cli.verify import read_expected
 from donjon.errors import UsageError
+from donjon.wire.der import SEQUENCE, encode
 from tests.steward.requests import REAL, VECTORS, kvm_request, request
 from tests.system.command import donjon_run
 from tests.verify.chains import NAME, OTHER, WORKLOAD
@@ -213,6 +214,17 @@ def test_judges_a_chain_in_a_file(steward: Steward, here: Path, capfd: Captured)
     words = ["verify", chain_file(steward, here), "--steward-root", str(steward.root), "--accept-unattested"]
     assert main(words) == 0
     assert capfd.readouterr().out.startswith("chain.pem: SIMULATED")
+
+
+def test_judges_the_answer_of_a_steward_as_it_came(steward: Steward, here: Path, capfd: Captured) -> None:
+    text = Path(chain_file(steward, here)).read_text()
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END", text, re.DOTALL)
+    chain = [base64.b64decode(block) for block in blocks]
+    (here / "answer.der").write_bytes(encode(SEQUENCE, *reversed(chain)))
+    words = ["verify", "answer.der", "--steward-root", str(steward.root), "--accept-unattested"]
+    assert main(words) == 0, capfd.readouterr().err
+    (here / "answer.der").write_bytes(encode(SEQUENCE, *chain))
+    assert main(words) == 4
 
 
 def test_judges_one_certificate_in_der(steward: Steward, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ CASES = {
     ),
     "evidence of SGX as requests carry it": (evidence_in(REAL["xeon"].read_bytes()), ["sgx"]),
     "a certificate": ((SNP / "vcek.der").read_bytes(), []),
+    "certificates as a Steward answers": (encode(SEQUENCE, *[(SNP / "vcek.der").read_bytes()] * 2), []),
     "a CRL": ((SNP / "crl.der").read_bytes(), []),
     "collateral": ((SGX / "collateral.json").read_bytes(), []),
 }

@@ -37,7 +37,7 @@ from donjon.steward.endorsement import Envelope
 from donjon.steward.procedure import Trust
 from donjon.steward.request import MAX_REQUEST
 from donjon.tee.contract import Roots, Tee
-from donjon.wire.pki import shape
+from donjon.wire.pki import path, shape
 
 MAX_FILE = 8 * 1024 * 1024
 """Bytes. The largest is Intel's collateral with its CRLs in hex."""
@@ -103,6 +103,9 @@ class Pile:
 
     def _take(self, name: str, data: bytes) -> bool:
         """Find out whose it is: evidence, a request, what helps; False when it is nothing of that."""
+        chain = path(data)
+        if chain:
+            return all([self._take(name, item) for item in chain])
         kinds = [tee.load(item) for item in tee.ALL]
         found = next((kind.NAME for kind in kinds if kind.is_evidence(data)), None)
         if found is None and shape(data)[0] == "request":
