@@ -105,7 +105,7 @@ class Pile:
         """Find out whose it is: evidence, a request, what helps; False when it is nothing of that."""
         chain = path(data)
         if chain:
-            return all([self._take(name, item) for item in chain])
+            return all(self._take(name, item) for item in chain)
         kinds = [tee.load(item) for item in tee.ALL]
         found = next((kind.NAME for kind in kinds if kind.is_evidence(data)), None)
         if found is None and shape(data)[0] == "request":
