@@ -12,7 +12,7 @@ from donjon.config import Config, Listen
 from donjon.errors import BugError, DonjonError, PlatformError, UsageError, VerifyError
 from donjon.keep import attest, nil
 from donjon.keep import launch as launch_module
-from donjon.keep.attest import choose, detect, maker
+from donjon.keep.attest import about, choose, detect, maker
 from donjon.keep.launch import ATTEST, GRAMINE, TSM, Launch
 from donjon.keep.nil import prepare, run
 from donjon.tee import ALL, tsm
@@ -34,8 +34,8 @@ def compiled() -> Module:
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled: Module) -> None:
     """Whatever this machine has is not there."""
     monkeypatch.setattr(nil, "load", lambda *_: compiled)
-    monkeypatch.setattr(attest, "DEVICES", (str(tmp_path / "sev-guest"), str(tmp_path / "tdx_guest")))
     for module in (attest, launch_module):
+        monkeypatch.setattr(module, "DEVICES", (str(tmp_path / "sev-guest"), str(tmp_path / "tdx_guest")))
         monkeypatch.setattr(module, "GRAMINE", str(tmp_path / "attestation"))
 
 
@@ -67,6 +67,7 @@ def test_takes_sgx_where_gramine_is(tmp_path: Path) -> None:
 def test_takes_nothing_where_there_is_nothing(tmp_path: Path) -> None:
     source = choose(launch(tmp_path), WORKLOAD)
     assert (source.tee, source.collect(b"")) == ("kvm", b"")
+    assert about(launch(tmp_path), source) == "kvm (no TEE: the host can read and change it)"
 
 
 def test_a_configfs_tsm_that_cannot_be_asked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,9 @@ def test_the_words_are_those_of_the_tees() -> None:
         (TLS, "auto", "", False),
         (TLS, "auto", "tsm", True),
         (TLS, "auto", "attestation", True),
+        (TLS, "auto", "sev-guest", True),
         (TLS, "none", "tsm", False),
+        (TLS, "none", "sev-guest", False),
         (TLS, "snp", "", True),
         (STEWARD, "auto", "", True),
         (STEWARD, "kvm", "", True),
@@ -139,6 +142,15 @@ def test_a_machine_that_can_and_fails_runs_nothing_and_says_how_to_do_without(tm
     (tmp_path / "tsm").mkdir(mode=0o500)
     made = launch(tmp_path, TLS)
     with pytest.raises(PlatformError) as caught:
+        run(made, prepare(made, None))
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith("`donjon run --attest none` runs the program without evidence")
+
+
+def test_a_machine_with_a_device_alone_runs_nothing_and_says_how_to_do_without(tmp_path: Path) -> None:
+    (tmp_path / "sev-guest").touch()
+    made = launch(tmp_path, TLS)
+    with pytest.raises(PlatformError, match="no configfs-tsm at .*: there is no way to its evidence") as caught:
         run(made, prepare(made, None))
     assert caught.value.hint is not None
     assert caught.value.hint.endswith("`donjon run --attest none` runs the program without evidence")

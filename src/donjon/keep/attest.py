@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from donjon.errors import PlatformError
-from donjon.keep.launch import GRAMINE
+from donjon.keep.launch import DEVICES, GRAMINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ __all__ = ["choose", "maker"]
 
 MAX_DESCRIPTOR = 64 * 1024
 """Bytes that a Steward takes."""
-DEVICES = ("/dev/sev-guest", "/dev/tdx_guest", "/dev/tdx-guest")
-"""What a guest has that could give evidence, if its kernel had configfs-tsm too."""
 
 
 def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
@@ -104,6 +102,8 @@ def choose(launch: Launch, workload: bytes) -> Source:
 
 def about(launch: Launch, source: Source) -> str:
     """The TEE, and whether it is real, for a message."""
+    if source.tee == "kvm":
+        return "kvm (no TEE: the host can read and change it)"
     return f"{'simulated ' if launch.sim is not None else ''}{source.tee}"
 
 

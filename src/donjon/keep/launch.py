@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTEST", "TSM", "Launch", "check_guest_text"]
 
+DEVICES = ("/dev/sev-guest", "/dev/tdx_guest", "/dev/tdx-guest")
+"""What a guest has that could give evidence, if its kernel had configfs-tsm too."""
 ATTEST = ("auto", "none", "kvm", "snp", "tdx", "sgx", "cca")
 """What `attest` can be: what this machine speaks for, nothing, or a TEE by its name."""
 TSM = "/sys/kernel/config/tsm/report"
@@ -114,7 +116,9 @@ class Launch:
         if self.config.steward is not None or self.sim is not None:
             return True
         if self.attest == "auto":
-            return self._has_tls() and (os.path.isdir(self.tsm) or os.path.isdir(GRAMINE))
+            # A device alone is no way to evidence; that is said when it is asked for, and the Keep does not run.
+            speaks = os.path.isdir(self.tsm) or os.path.isdir(GRAMINE) or any(map(os.path.exists, DEVICES))
+            return self._has_tls() and speaks
         return self.attest != "none"
 
     def describe(self) -> Descriptor:
