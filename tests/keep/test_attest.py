@@ -150,7 +150,7 @@ def test_a_machine_that_can_and_fails_runs_nothing_and_says_how_to_do_without(tm
 def test_a_machine_with_a_device_alone_runs_nothing_and_says_how_to_do_without(tmp_path: Path) -> None:
     (tmp_path / "sev-guest").touch()
     made = launch(tmp_path, TLS)
-    with pytest.raises(PlatformError, match="no configfs-tsm at .*: there is no way to its evidence") as caught:
+    with pytest.raises(PlatformError, match=r"no configfs-tsm at .*: there is no way to its evidence") as caught:
         run(made, prepare(made, None))
     assert caught.value.hint is not None
     assert caught.value.hint.endswith("`donjon run --attest none` runs the program without evidence")
