@@ -239,7 +239,7 @@ def test_a_keep_that_ends_takes_its_renewal_with_it(tmp_path: Path, monkeypatch:
     begun = time.monotonic()
     case.credentials.close()
     case.reactor.drain(2.0)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 1.9  # nothing is left to drain
     with pytest.raises(ProcessLookupError):
         os.kill(making._pid, 0)
     assert len(os.listdir("/proc/self/fd")) == before

@@ -305,9 +305,10 @@ def test_what_a_vendor_does_not_have_is_asked_once(lab: Lab, machines: Machines)
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_slow_vendor_holds_up_nobody_else(lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(depots, "WAIT", 0.3)
-    monkeypatch.setattr(fetching, "SECONDS", 0.6)
+    monkeypatch.setattr(depots, "WAIT", 1.5)
+    monkeypatch.setattr(fetching, "SECONDS", 2.0)
     lab.fake.mode = "slow"
 
     async def run() -> None:
@@ -322,12 +323,12 @@ def test_a_slow_vendor_holds_up_nobody_else(lab: Lab, machines: Machines, monkey
         await asyncio.sleep(0.05)
         (other, _), took = await timed(whole(machines.genoa, crl(machines)))
         assert other.accepted
-        assert took < 0.25
+        assert took < 1.2
         (decision, later), took = await waiting
         assert not decision.accepted
         assert later
-        assert 0.25 < took < 2
-        await asyncio.wait([*depot._flights.values()], timeout=3)  # the whole answer has its bound, too
+        assert took > 1.3
+        await asyncio.wait([*depot._flights.values()], timeout=20)  # the whole answer has its bound, too
         assert depot._flights == {}
         await depot.close()
 

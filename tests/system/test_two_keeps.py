@@ -30,6 +30,7 @@ from tests.system.said import Said
 pytestmark = pytest.mark.slow
 
 SHOP, BANK = "shop.example.com", "bank.example.com"
+POLICY = "accept_unattested = true\n[collateral]\noffline = true\n"
 SPEAKS = guests.guest(  # says hello to its peer, and prints what comes back
     """(call $write (i32.const 3) (i32.const 2048) (i32.const 5))
        (call $write (i32.const 1) (i32.const 4096) (call $read (i32.const 3) (i32.const 4096) (i32.const 5)))""",
@@ -58,7 +59,7 @@ class World:
         key.write_bytes(tls.key_pem())
         self.steward_port, self.bank_port = free_port(), free_port()
         self.state = folder / "steward"
-        self.start_steward("accept_unattested = true\n")
+        self.start_steward(POLICY)
         self.bank = self.config(
             Listen(
                 name="bank",
@@ -71,7 +72,7 @@ class World:
         self.shop = self.shop_that_demands(workload(guests.SERVES, self.bank))
         self.end_steward()
         self.start_steward(
-            "accept_unattested = true\n"
+            POLICY
             + "".join(
                 f'[[workload]]\ndigest = ["{digest.hex()}"]\nnames = ["{name}"]\n'
                 for digest, name in (

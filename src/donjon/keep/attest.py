@@ -69,8 +69,8 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
 def descriptor_for_steward(described: Descriptor) -> bytes | None:
     """The launch descriptor, in which a policy that names packages finds them.
 
-    None where it must not leave, as variables given beside Enarx.toml may be secrets, or is longer than a Steward takes.
-    Then such a policy has to name the workload's digest instead.
+    None where it must not leave, as variables given beside Enarx.toml may be secrets, and where it is longer than a
+    Steward takes. Then such a policy has to name the workload's digest instead.
     """
     text = b"" if described.env else described.json()
     return text if 0 < len(text) <= MAX_DESCRIPTOR else None

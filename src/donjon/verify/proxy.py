@@ -129,9 +129,10 @@ class Proxy:
             _reset(writer)
             return
         self._open.add(task)
+        ended = False
         try:
             await self._serve(reader, writer)
-            return
+            ended = True
         except asyncio.CancelledError:
             pass  # the proxy ends
         except DonjonError as error:
@@ -141,7 +142,8 @@ class Proxy:
             self._log.debug(f"a connection broke: {words_of(error)}", target=TARGET)
         finally:
             self._open.discard(task)
-        _reset(writer)
+            if not ended:
+                _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until both directions have ended."""
