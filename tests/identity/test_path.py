@@ -153,3 +153,12 @@ def test_every_flipped_byte_of_what_is_signed_is_refused_in_one_family(issuer: I
         except (ParseError, VerifyError):
             continue
         assert at >= start + len(signed), at  # how many bits of the signature's last byte count, nobody asks
+
+
+def test_a_name_of_bits_is_no_name(issuer: Issuer) -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "\0bits")])
+    data = der(issuer.sign(KEY.public_key(), subject=name))
+    changed = data.replace(b"\x55\x04\x03\x0c\x05\0bits", b"\x55\x04\x03\x03\x05\0bits")
+    assert changed != data
+    with pytest.raises(ParseError, match=r"^certificate\[0\]: expected a certificate in DER$"):
+        check(changed, issuer.der)

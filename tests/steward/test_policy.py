@@ -210,7 +210,11 @@ MISTAKES = {
     "a domain that is an address": ('domain = "10.0.0.1"\n', "steward.toml:1:10: domain: expected a host name", None),
     "no TOML": ("lifetime = \n", "steward.toml:1:12: invalid value", "donjon steward init"),
     "a text that ends too early": ('lifetime = "', "steward.toml:1:", None),
-    "too much nesting": ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply", None),
+    "too much nesting": (
+        "a = " + "[" * 5000 + "]" * 5000,
+        "steward.toml:1:69: expected at most 64 levels, got more",
+        None,
+    ),
     "a long number": ("a = " + "1" * 5000, "expected integers of at most", None),
     "too much": ("#" * (MAX_FILE + 1), "expected at most 1000000 bytes", None),
 }

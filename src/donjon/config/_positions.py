@@ -2,8 +2,9 @@
 
 Theory of operation: the reader has already accepted the text (or will refuse it for what comes first), so this module
 judges nothing. It walks once over keys, brackets and strings, keeps the open arrays and inline tables on a stack of
-its own, and stops at the first thing it cannot place. So it ends on any text, without recursion, and everything
-before the first mistake is placed as the reader sees it. Offsets count characters of the text; its line ends are "\\n".
+its own, and stops at the first thing that it cannot place, or that is nested too deeply. So it ends on any text,
+without recursion, and everything before the first mistake is placed as the reader sees it. Offsets count characters of
+the text; its line ends are "\\n".
 
 A path is made of keys and array indices: `("files", 3, "prot")`. Of a table with a header, key and value stand at the
 header's bracket; a table that only other keys imply stands where it is named first.
@@ -112,6 +113,7 @@ class Positions:
             if self._next("[") or self._next("{"):
                 if len(stack) == MAX_LEVELS:
                     self._note_depth(self._at)
+                    return False
                 stack.append(("]" if self._next("[") else "}", path, 0))
                 self._at += 1
             elif not self._skip(_STRING if self._next('"') or self._next("'") else _SCALAR):

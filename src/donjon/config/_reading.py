@@ -255,12 +255,13 @@ def _toml(text: str, source: str) -> dict[str, Any]:
     """Read the TOML, and turn each way in which the library refuses a text into `ParseError`."""
     if any(line.count(".") >= MAX_LEVELS for line in text.split("\n")):
         _refuse_depth(text, source)  # beforehand, as the library's time grows with the square of a key's parts
+    elif text.count("[") + text.count("{") > MAX_LEVELS:
+        _refuse_depth(text, source)  # as it recurses, and who wrote the file must not choose how deep
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(str(error), text, source) from error
-    except RecursionError as error:
-        _refuse_depth(text, source)
+    except RecursionError as error:  # whoever called us is deep already
         raise ParseError(f"{source}: nested too deeply for this call stack", "remove levels of nesting") from error
     except ValueError as error:  # Python's bound on the digits of an integer
         digits = max(re.finditer(r"[0-9_]*", text), key=lambda match: len(match.group()))

@@ -23,6 +23,14 @@ from donjon.errors import ParseError, VerifyError
 __all__ = ["MAX_CERTIFICATE", "check_path"]
 
 MAX_CERTIFICATE = 128 * 1024
+_UNREADABLE = (
+    ValueError,
+    TypeError,  # a bit string for a name
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 LEEWAY = timedelta(minutes=5)
 """By which our clock may be behind the issuer's. It may not be ahead: an expired certificate is of no use."""
 
@@ -86,7 +94,7 @@ def _read(data: bytes, number: int) -> x509.Certificate:
             found.issuer,
             found.subject,
         )  # they are read when asked for: what is malformed raises now
-    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise ParseError(f"certificate[{number}]: expected a certificate in DER") from error
     return found
 

@@ -95,7 +95,7 @@ class Keep:
             config: a `donjon.Config`, or the path of an Enarx.toml; None: standard streams and nothing else.
             args, env: in addition to the configuration's.
             stdin, stdout, stderr: "pipe" (the Keep's attribute), "inherit", "null", or a descriptor.
-            attest, sim, tsm: whose evidence its identity has; as `donjon run --attest --sim --tsm`.
+            attest, sim, tsm: whose evidence its identity has; as the options of `donjon run`.
             log: gets what the Keep logs, whenever `wait`, `poll` or `stop` is called.
             log_filter: what the Keep logs at all.
         Raises:

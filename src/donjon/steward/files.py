@@ -24,7 +24,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +35,7 @@ from donjon.steward import endorsement
 from donjon.steward.endorsement import Envelope
 from donjon.steward.procedure import Trust
 from donjon.steward.request import MAX_REQUEST
+from donjon.steward.toml import read_toml
 from donjon.tee.contract import Roots, Tee
 from donjon.wire.pki import path, shape
 
@@ -201,10 +201,7 @@ def read_roots(text: str, source: str = "roots") -> dict[str, tuple[Roots, Any]]
     """
     if len(text) > MAX_ROOTS:
         raise ParseError(f"{source}: expected at most {MAX_ROOTS} characters, got {len(text)}")
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ParseError(f"{source}: expected TOML: {printable(str(error)[:120])}") from error
+    document = read_toml(text, source, "`donjon sim init` writes such a file, and the page about Stewards shows one")
     for name in tee.ALL:
         own = tee.load(name).read_roots(document, source)
         if own is not None:

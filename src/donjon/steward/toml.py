@@ -11,6 +11,7 @@ import tomllib
 from typing import Any, NamedTuple
 
 from donjon.config._positions import Positions
+from donjon.config._rules import MAX_LEVELS
 from donjon.errors import ParseError
 from donjon.log import printable
 
@@ -71,8 +72,15 @@ def read_toml(text: str, source: str, hint: str) -> dict[str, Any]:
     Args:
         source: what messages call it. hint: where one sees how it is written.
     Raises:
-        ParseError: it is not TOML; the text has the place.
+        ParseError: it is not TOML, or nested deeper than any setting; the text has the place.
     """
+    if text.count("[") + text.count("{") + text.count(".") > MAX_LEVELS:
+        offset = Positions(text).too_deep  # beforehand: the library recurses, and is slow with a key of many parts
+        if offset is not None:
+            raise ParseError(
+                f"{source}:{_line_column(text, offset)}: expected at most {MAX_LEVELS} levels, got more",
+                "no setting is more than four levels deep",
+            )
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -80,7 +88,7 @@ def read_toml(text: str, source: str, hint: str) -> dict[str, Any]:
         numbers = re.fullmatch(r"line (\d+), column (\d+)\)", where)
         place = ":".join(numbers.groups()) if numbers else _line_column(text, len(text))
         raise ParseError(f"{source}:{place}: {what[:1].lower()}{printable(what[1:120])}", hint) from error
-    except RecursionError as error:
+    except RecursionError as error:  # whoever called us is deep already
         raise ParseError(f"{source}: nested too deeply", "no setting is more than four levels deep") from error
     except ValueError as error:  # Python's bound on the digits of an integer
         raise ParseError(
