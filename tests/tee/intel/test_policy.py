@@ -194,8 +194,22 @@ def test_what_passes_though_it_is_not_up_to_date_is_noted(name: TeeName) -> None
     module: Any = tee.load(name)
     collateral = intel().collateral(platform(), name, NOW, OLD)
     report = module.verify(module.parse(quote(name))[0], collateral, intel().roots(), NOW)
-    notes = {check.note for check in module.judge(report, read(name, allowed_statuses=["OutOfDate"])) if check.note}
+    policy = read(name, allowed_statuses=["OutOfDate"], hash=[report.measurement.hex()])
+    notes = {check.note for check in module.judge(report, policy) if check.note}
     assert notes == {"the platform is not up to date: OutOfDate"}
+
+
+@pytest.mark.parametrize(("name", "what"), [("sgx", "enclave"), ("tdx", "TD")])
+def test_that_nobody_asked_which_code_it_is_is_noted(name: TeeName, what: str) -> None:
+    module: Any = tee.load(name)
+    collateral = intel().collateral(platform(), name, NOW)
+    report = module.verify(module.parse(quote(name))[0], collateral, intel().roots(), NOW)
+    assert {check.note for check in module.judge(report, module.Policy())} == {
+        "", f"the policy names no {what}: any passes",
+    }  # fmt: skip
+    for key in {"sgx": ["hash", "signer"], "tdx": ["hash"]}[name]:
+        value = report.report.evidence.body.mr_signer if key == "signer" else report.measurement
+        assert not any(check.note for check in module.judge(report, read(name, **{key: [value.hex()]})))
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,9 @@ def test_nobody_who_has_not_asked_for_it_takes_simulated_evidence(name: TeeName)
         Demands(accept_unattested=True),
     )
     assert verdict.accepted
-    assert verdict.notes == ("simulated: proves nothing about the host",)
+    assert verdict.notes[0] == "simulated: proves nothing about the host"
+    assert len(verdict.notes) == 2
+    assert verdict.notes[1].startswith("the policy names no ")
 
 
 def test_what_is_kept_is_the_same_later() -> None:
