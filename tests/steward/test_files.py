@@ -139,6 +139,12 @@ def test_refuses(name: str) -> None:
         found(REFUSED[name])
 
 
+def test_says_where_the_key_of_an_arm_platform_belongs() -> None:
+    with pytest.raises(ParseError, match="got PEM of PUBLIC KEY") as caught:
+        found((VECTORS / "cca/cpak.pem").read_bytes())
+    assert caught.value.hint == "keys of Arm platforms go into the file of --roots"
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([data for data, _ in CASES.values()]), st.integers(0, 2000), st.integers(0, 255))
 def test_any_change_of_a_file_is_read_or_refused(data: bytes, at: int, byte: int) -> None:

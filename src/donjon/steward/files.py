@@ -93,7 +93,8 @@ class Pile:
 
     def _block(self, name: str, label: str, body: bytes) -> None:
         if label not in ("CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"):
-            raise ParseError(f"{name}: expected certificates, CRLs and requests, got PEM of {label}")
+            hint = "keys of Arm platforms go into the file of --roots" if label == "PUBLIC KEY" else None
+            raise ParseError(f"{name}: expected certificates, CRLs and requests, got PEM of {label}", hint)
         try:
             data = base64.b64decode(b"".join(body.split()), validate=True)
         except (ValueError, binascii.Error) as error:
