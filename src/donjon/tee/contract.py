@@ -30,7 +30,7 @@ from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -493,8 +493,29 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ParseError(f"{where}: expected text that can be written in UTF-8") from error
         except msgspec.ValidationError as error:
             reason, _, path = str(error).rpartition(" - at `$")
-            place = f"{where} {path.strip('`.')}" if reason else where
-            raise ParseError(printable(f"{place}: {reason or path}"[:MAX_REASON])) from error
+            path = path.strip("`.") if reason else path
+            place = f"{where} {path}" if reason else where
+            reason = _in_words(reason, cls, path) if reason else path
+            raise ParseError(printable(f"{place}: {reason}"[:MAX_REASON])) from error
+
+
+def _in_words(reason: str, model: type[Model], path: str) -> str:
+    """Where one of several words was expected, which ones; msgspec says only that it was none of them."""
+    got = reason.removeprefix("Invalid enum value ")
+    if got == reason:
+        return reason
+    field = path.partition(".")[0].partition("[")[0]
+    words = list(_choices(get_type_hints(model).get(field)))
+    return f"expected one of {', '.join(words)}, got {got}" if words else reason
+
+
+def _choices(kind: object) -> Iterable[str]:
+    """The words that a field of this type can be, or be made of."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(item.value) for item in kind]
+    if get_origin(kind) is Literal:
+        return map(str, get_args(kind))
+    return [word for part in get_args(kind) for word in _choices(part)]
 
 
 def _read(kind: type, value: object) -> object:

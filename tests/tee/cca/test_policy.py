@@ -399,7 +399,7 @@ def test_reads_the_table_as_a_file_has_it() -> None:
     ("table", "message"),
     [
         ({"lifecycles": []}, '[cca]: unknown key "lifecycles": expected one of lifecycle, '),
-        ({"lifecycle": ["debug"]}, "[cca] lifecycle[0]: Invalid enum value 'debug'"),
+        ({"lifecycle": ["debug"]}, "[cca] lifecycle[0]: expected one of unknown, assembly_and_test, "),
         ({"hash": ["ee"]}, "[cca] hash[0]: expected 64 or 96 or 128 hex digits, got 2"),
         ({"hash": ["eg" * 32]}, "[cca] hash[0]: expected hex digits, two a byte"),
         ({"hash": ["ee " * 32]}, "[cca] hash[0]: expected hex digits, two a byte"),
