@@ -570,6 +570,48 @@ def test_answers_are_what_the_document_says(world: World) -> None:
     assert world.get("/v1/openapi.json").json == found
 
 
+def test_every_way_to_fail_is_in_the_document(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = document()
+    serial = world.ask("/v1/attest", request=b64(kvm_request())).json["serial"]
+
+    def said(path: str, method: str, reply: Reply) -> int:
+        about = found["paths"][path][method]["responses"][str(reply.status)]["content"]
+        schema = about[reply.headers["content-type"].partition(";")[0]]["schema"]
+        text = reply.headers["content-type"].startswith("text/")
+        assert text or fits(schema, reply.json, found["components"]["schemas"]), (path, reply.body)
+        return reply.status
+
+    entry = "/v1/record/{serial}"
+    assert [
+        said("/", "post", world.post(b"", "text/plain")),
+        said("/", "post", world.post(request())),
+        said("/", "post", world.post(b"", length=str(MAX_REQUEST + 1))),
+        said("/v1/attest", "post", world.ask("/v1/attest", request=b64(request()))),
+        said("/v1/attest", "post", world.post(b"", "application/json", "/v1/attest", length=str(app.MAX_JSON + 1))),
+        said("/v1/verdict", "post", world.post(b"{}", "text/plain", "/v1/verdict")),
+        said(entry, "get", world.get(f"/v1/record/{serial}")),
+        said(entry, "get", world.get("/v1/record/x")),
+        said(entry, "get", world.get(f"/v1/record/{'0' * 32}")),
+        said("/v1/problems/{kind}", "get", world.get("/v1/problems/busy")),
+        said("/v1/problems/{kind}", "get", world.get("/v1/problems/none")),
+    ] == [400, 401, 413, 401, 413, 415, 200, 400, 404, 200, 404]
+
+    def broken(*_: object) -> None:
+        raise PlatformError("no disk")
+
+    for name in ("append", "head", "of_serial"):
+        monkeypatch.setattr(Record, name, broken)
+    assert {
+        said("/", "post", world.post(kvm_request())),
+        said("/v1/attest", "post", world.ask("/v1/attest", request=b64(kvm_request()))),
+        said("/v1/record", "get", world.get("/v1/record")),
+        said(entry, "get", world.get(f"/v1/record/{serial}")),
+    } == {503}
+    monkeypatch.setattr(Service, "attest", lambda *_, **__: 1 / 0)
+    assert said("/", "post", world.post(kvm_request())) == 500
+    assert said("/v1/verdict", "post", world.ask("/v1/verdict", request=b64(kvm_request()))) == 500
+
+
 # What speaks for a workload, and what vendors have
 
 

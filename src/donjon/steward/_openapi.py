@@ -125,6 +125,7 @@ _PROBLEMS = {
     "408": _problem("the body took too long"),
     "413": _problem("the body is too long"),
     "415": _problem("another content type"),
+    "500": _problem("a mistake of the service"),
     "503": _problem("busy, the record cannot be written, or a vendor has not answered yet"),
 }
 
@@ -169,7 +170,7 @@ def document() -> dict[str, Any]:
                                 "application/octet-stream": {"schema": _BINARY},
                             },
                         },
-                        **{status: _PROBLEMS[status] for status in ("400", "401", "408", "413", "503")},
+                        **{status: _PROBLEMS[status] for status in ("400", "401", "408", "413", "500", "503")},
                     },
                 },
             },
@@ -207,7 +208,10 @@ def document() -> dict[str, Any]:
                 "get": {
                     "summary": "The record's end; whoever keeps it can see later that nothing was cut off",
                     "operationId": "head",
-                    "responses": {"200": _json(_ref("Head"), "how many entries, and the last one's hash")},
+                    "responses": {
+                        "200": _json(_ref("Head"), "how many entries, and the last one's hash"),
+                        "503": _PROBLEMS["503"],
+                    },
                 }
             },
             "/v1/record/{serial}": {
