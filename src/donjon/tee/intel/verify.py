@@ -263,7 +263,7 @@ def _list_standing(name: str, signed: Signed, root: bytes, root_crl: x509.Crl | 
     """Of TCB info or QE identity, as signed by Intel.
 
     Args:
-        root: the PCK chain's. Below one that is not pinned, anybody can make root CRLs: with those nothing is remembered.
+        root: the PCK chain's. Anybody can make one that is not pinned, and CRLs below it: then nothing is remembered.
     """
     try:
         short = root == anchor and len(signed.body) + (len(root_crl.der) if root_crl else 0) <= MAX_KEPT
