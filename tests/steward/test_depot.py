@@ -736,6 +736,55 @@ def test_kill_9_while_writing_leaves_a_whole_file(lab: Lab, machines: Machines, 
     assert not list(lab.directory.glob("snp/*.part"))
 
 
+def test_lists_stay_when_there_is_no_more_room_for_chips(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AMD certifies one chip at as many TCBs as somebody asks for; without the list nobody is accepted any more."""
+    monkeypatch.setattr(depots, "MAX_PIECES", 3)
+    lab.fake.has_list(Product.Turin, machines.vendor.crl(Product.Turin, NOW - DAY))
+    chips = [replace(machines.genoa, chip_id=bytes([n]) * 64) for n in range(1, 7)]
+    for chip in chips:
+        lab.fake.has_chip(chip)
+
+    async def run() -> set[str]:
+        depot = lab.depot()
+        assert (await lab.ask(depot, without_list(machines.turin)))[0][0].accepted
+        for chip in chips:
+            assert (await lab.ask(depot, alone(chip)))[0][0].accepted
+        await depot.close()
+        return {key.need.name for key in depot._held}
+
+    kept = asyncio.run(run())
+    assert lab.directory
+    for names in (kept, {path.name for path in lab.directory.glob("snp/*")}):
+        assert len(names) == 3
+        assert {"crl-vcek-genoa", "crl-vcek-turin"} < names
+    lab.fake.mode = "503"
+    assert lab.once(alone(chips[-1]))[0][0].accepted, "a restart while the vendor is down"
+
+
+def test_invented_chips_do_not_keep_lists_away(lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in a report is proven before its certificate is there: so anybody can ask for as many as they like."""
+    monkeypatch.setattr(fetching, "BURST", 1)
+    monkeypatch.setattr(fetching, "RATE", 4.0)
+    monkeypatch.setattr(fetching, "MAX_QUEUE", 2)
+    invented = [replace(machines.genoa, chip_id=bytes([n]) * 64) for n in range(1, 7)]
+    *_, (decision, later) = lab.once(*map(alone, invented), without_list(machines.genoa))
+    assert decision.accepted, (later, lab.said)
+
+
+def test_a_vendor_that_answers_no_more_about_chips_is_asked_for_lists(lab: Lab, machines: Machines) -> None:
+    async def run() -> None:
+        depot = lab.depot()
+        lab.fake.mode = "429"  # with Retry-After: 30
+        assert (await lab.ask(depot, alone(replace(machines.genoa, chip_id=bytes([1]) * 64))))[0][1]
+        lab.fake.mode = ""
+        assert (await lab.ask(depot, without_list(machines.genoa)))[0][0].accepted
+        await depot.close()
+
+    asyncio.run(run())
+
+
 def test_memory_and_failures_are_bounded(lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depots, "MAX_PIECES", 2)
     monkeypatch.setattr(depots, "MAX_FAILURES", 3)

@@ -25,7 +25,7 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -241,13 +241,14 @@ class Depot:
         fetch = tee.load_fetch(key.tee)
         if fetch is None or self.vendors is None or self.settings.offline:
             return False
-        return not self.vendors.rest(fetch.VENDOR)
+        return not self.vendors.rest(fetch.VENDOR, key.need.lasting)
 
     def _is_down(self, key: Key) -> bool:
         failure = self._failed.get(key)
         fetch = tee.load_fetch(key.tee)
-        resting = fetch is not None and self.vendors is not None and self.vendors.rest(fetch.VENDOR) > 0
-        return resting or (failure is not None and failure.down and failure.until > self.seconds())
+        vendors = self.vendors if fetch is not None else None
+        resting = fetch and vendors and vendors.rest(fetch.VENDOR, key.need.lasting) > 0
+        return bool(resting) or (failure is not None and failure.down and failure.until > self.seconds())
 
     async def _fetch(self, key: Key) -> None:
         """Ask the vendor for one thing. Raises nothing: what went wrong is remembered."""
@@ -259,7 +260,8 @@ class Depot:
         result = "fetched"
         try:
             address = fetch.address(key.need, self.settings.address(fetch))
-            kept = fetch.keep(key.need, *await self.vendors.get(fetch.VENDOR, address))
+            answer = await self.vendors.get(fetch.VENDOR, address, key.need.lasting)
+            kept = fetch.keep(key.need, *answer)
             piece = self._verified(key, kept)
             result = await self._take(key, piece, kept)
         except MissingError as error:
@@ -275,7 +277,7 @@ class Depot:
                 self.log.error(f"{key.tee} {key.need.name[:16]}: {type(error).__name__}: {error}", "donjon.steward")
                 error = VerifyError(type(error).__name__)
             result = "down"
-            self._fail(key, max(1.0, self.vendors.rest(fetch.VENDOR)), down=True)
+            self._fail(key, max(1.0, self.vendors.rest(fetch.VENDOR, key.need.lasting)), down=True)
             self._tell(key, error)
         self.metrics.count("collateral_fetches_total", vendor=fetch.VENDOR, result=result)
 
@@ -296,7 +298,7 @@ class Depot:
                 await asyncio.to_thread(self._write, key, kept)
                 self._on_disk[key] = None
                 if len(self._on_disk) > MAX_PIECES:
-                    self._remove(next(iter(self._on_disk)))
+                    self._remove(_superfluous(self._on_disk))
             except OSError as error:
                 self.log.warn(f"cannot keep {key.tee} {key.need.name}: {error.strerror}", target="donjon.steward")
         return "fetched"
@@ -343,7 +345,7 @@ class Depot:
         if not key.need.lasting:
             self.floor = max(self.floor or piece.made, piece.made)
         if len(self._held) > MAX_PIECES:
-            self._held.popitem(last=False)
+            del self._held[_superfluous(self._held)]
         return held
 
     async def run(self) -> None:
@@ -470,6 +472,12 @@ class Depot:
             stream.flush()
             os.fsync(descriptor)
         os.replace(beside, path)
+
+
+def _superfluous(keys: Collection[Key]) -> Key:
+    """What goes first where there are too many: the oldest of what lasts. Anybody can have a Steward fetch that, and
+    only its machine does without it; of lists there are few, and all machines need them."""
+    return next((key for key in keys if key.need.lasting), None) or next(iter(keys))
 
 
 def _due(held: _Held) -> datetime:
