@@ -920,6 +920,58 @@ def test_files_of_intel_serve_where_nobody_can_be_asked(intel_lab: Lab) -> None:
     assert intel_lab.fake.asked == []
 
 
+UNREADABLE: dict[str, dict[str, str]] = {
+    "TCB info that is none": {"tcb_info": "{}"},
+    "a QE identity of nobody's": {"qe_identity": "QVE"},
+    "TCB info in the place of a QE identity": {"qe_identity": "tcb_info"},
+    "a list that is none": {"pck_crl": "00"},
+}
+
+
+def unreadable(case: str) -> bytes:
+    """The nine strings, of which one cannot be read."""
+    chain = sgx.parse(intels.quote("sgx"))[0].signature.chain
+    found: dict[str, str] = json.loads(to_json(current("sgx"), chain))
+    changes = dict(UNREADABLE[case])
+    if changes.get("qe_identity") == "QVE":
+        changes["qe_identity"] = found["qe_identity"].replace('"QE"', '"QVE"')
+    if changes.get("qe_identity") == "tcb_info":
+        changes["qe_identity"] = found["tcb_info"]
+    return json.dumps({**found, **changes}).encode()
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_whose_lists_cannot_be_read_is_refused_before_anything_changes(case: str, intel_lab: Lab) -> None:
+    with pytest.raises(ParseError, match=r"^intel\.json: "):
+        read_collateral([("intel.json", unreadable(case))])
+
+    async def run() -> None:
+        depot = intel_lab.depot()
+        await depot.change(depot.base, depot.settings, depot.vendors, [("intel.json", unreadable(case))])
+        await depot.close()
+
+    asyncio.run(run())
+    assert any("intel.json is not used for sgx: " in line for line in intel_lab.said)
+
+
+def test_a_directory_that_cannot_be_listed_stops_no_reload(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", path)
+
+    async def run() -> None:
+        depot = lab.depot()
+        monkeypatch.setattr(os, "listdir", refuse)
+        await depot.change(depot.base, depot.settings, depot.vendors)
+        await depot.close()
+
+    asyncio.run(run())
+    assert any("cannot read collateral snp: " in line for line in lab.said)
+
+
 def test_a_file_that_no_root_has_signed_is_not_used(lab: Lab, machines: Machines) -> None:
     lab.words = "offline = true"
     forged = crl(machines, key=machines.vendor.keys["ASK"])

@@ -32,7 +32,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from donjon import tee
-from donjon.errors import DonjonError, ParseError, VerifyError
+from donjon.errors import DonjonError, ParseError, VerifyError, words_of
 from donjon.log import QUIET, Logger
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Collateral
@@ -401,7 +401,12 @@ class Depot:
             folder = os.path.join(self.directory or "", name)
             if fetch is None or not os.path.isdir(folder):
                 continue
-            for entry in sorted(os.listdir(folder))[: 2 * MAX_PIECES]:  # lists come before VCEKs
+            try:
+                entries = sorted(os.listdir(folder))[: 2 * MAX_PIECES]  # lists come before VCEKs
+            except OSError as error:
+                self.log.warn(f"cannot read collateral {name}: {words_of(error)}", target="donjon.steward")
+                continue
+            for entry in entries:
                 try:
                     key = Key(name, fetch.need(entry))
                 except ParseError:
@@ -420,11 +425,16 @@ class Depot:
         """Use an operator's file for one TEE, as far as it is that TEE's and newer than what is there."""
         fetch = tee.load_fetch(name)
         now = self.clock()
-        for about, kept in fetch.sort(data).items() if fetch is not None else ():
+        if fetch is None:
+            return
+        try:
+            found = fetch.sort(data)
+        except ParseError as error:  # `files.read_collateral` has told before
+            self.log.warn(f"{file} is not used for {name}: {error.message}", target="donjon.steward")
+            return
+        for about, kept in found.items():
             try:
-                key = Key(name, fetch.need(about)) if fetch is not None else None
-                if key is None:
-                    continue
+                key = Key(name, fetch.need(about))
                 piece, old = self._verified(key, kept), self._get(key)
                 if old is None or piece.made > old.piece.made:
                     self._hold(key, piece, now, now)
