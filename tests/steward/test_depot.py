@@ -920,6 +920,33 @@ def test_files_of_intel_serve_where_nobody_can_be_asked(intel_lab: Lab) -> None:
     assert intel_lab.fake.asked == []
 
 
+def test_what_waits_during_a_reload_is_judged_with_the_roots_of_its_policy(lab: Lab, machines: Machines) -> None:
+    """Else an old policy that accepts what proves nothing would meet roots that came with a stricter one."""
+
+    async def run() -> Decision:
+        depot = lab.depot()
+        new, old = depot.base, {"snp": Trust((tee.load("snp").vendor_roots(),))}
+        await depot.change(old, depot.settings, depot.vendors)
+        depot.vendors = Vendors(depot.settings, lambda: lab.clock.seconds)
+        lab.fake.mode = "slow"
+
+        def judge(trust: Any) -> Decision:
+            return decide(alone_once, trust, lab.policy(), lab.clock.now)
+
+        alone_once = alone(machines.genoa)
+        waiting = asyncio.create_task(depot.settle(judge, lab.clock.now, lab.clock.seconds + depots.WAIT, old))
+        await asyncio.sleep(0.05)
+        assert depot._flights
+        lab.fake.mode = ""
+        await depot.change(new, depot.settings, Vendors(depot.settings, lambda: lab.clock.seconds))
+        decision, _ = await waiting
+        assert (await lab.ask(depot, alone_once))[0][0].accepted, "with the new ones it would be"
+        await depot.close()
+        return decision
+
+    assert not asyncio.run(run()).accepted
+
+
 UNREADABLE: dict[str, dict[str, str]] = {
     "TCB info that is none": {"tcb_info": "{}"},
     "a QE identity of nobody's": {"qe_identity": "QVE"},

@@ -154,13 +154,16 @@ class Depot:
 
     # Judging with it
 
-    def trust(self, now: datetime, missed: dict[Key, Need]) -> dict[str, Trust]:
+    def trust(
+        self, now: datetime, missed: dict[Key, Need], base: Mapping[str, Trust] | None = None
+    ) -> dict[str, Trust]:
         """Trust with what is at hand.
 
         Args:
-            missed: gets what a vendor may have and we do not.
+            missed: gets what a vendor may have and we do not. base: see `settle`.
         """
-        return {name: self._trust(tee.load(name), item, now, missed) for name, item in self.base.items()}
+        items = (self.base if base is None else base).items()
+        return {name: self._trust(tee.load(name), item, now, missed) for name, item in items}
 
     def _trust(self, kind: Tee, base: Trust, now: datetime, missed: dict[Key, Need]) -> Trust:
         def complete(evidence: Any, own: Any) -> Any:
@@ -188,18 +191,24 @@ class Depot:
         return by <= self.settings.stale and not self._may_ask(key)
 
     async def settle(
-        self, judge: Callable[[Mapping[str, Trust]], Decision], now: datetime, deadline: float
+        self,
+        judge: Callable[[Mapping[str, Trust]], Decision],
+        now: datetime,
+        deadline: float,
+        base: Mapping[str, Trust] | None = None,
     ) -> tuple[Decision, bool]:
         """Judge, and judge again when something that was missing has come.
 
         Args:
             now: the time of judgement. deadline: until when to wait, as `seconds` counts.
+            base: the roots that belong to the policy that `judge` asks: while it waits, others may come with another.
         Returns:
             The decision; and whether it may be another one later, as a vendor did not answer yet.
         """
+        base = self.base if base is None else base
         while True:
             missed: dict[Key, Need] = {}
-            decision = judge(self.trust(now, missed))
+            decision = judge(self.trust(now, missed, base))
             if not missed:
                 return decision, False
             wanted = [key for key, need in missed.items() if _is_worth(decision, need)]
