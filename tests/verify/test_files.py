@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,16 @@ def test_a_root_and_roots_exclude_each_other(tmp_path: Path, steward: Steward) -
     policy.write_text(f'steward_root = "{steward.root}"\n[snp]\n')
     with pytest.raises(UsageError, match="exclude each other"):
         expect(policy)
+
+
+@pytest.mark.parametrize("word", ["steward_root", "tee", "product", "measurement", "workload", "names"])
+@pytest.mark.parametrize("empty", [(), [], b""])
+def test_a_demand_that_is_given_and_empty_is_refused(word: str, empty: Any) -> None:
+    """A program that had nothing to fill in would else demand nothing."""
+    with pytest.raises(UsageError, match=rf"^{word}: expected at least one, got none$"):
+        expect(**{word: empty})
+
+
+def test_an_age_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match='expected a time like "90s"'):
+        expect(max_age=0)  # type: ignore[arg-type]
