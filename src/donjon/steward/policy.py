@@ -126,6 +126,8 @@ class Workload(Model, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not (self.digest or self.package or self.signers):
             raise ValueError("expected at least one digest, package or signer")
+        if not all(map(any, self.digest)):
+            raise ValueError("digest: expected the digest of a workload, got zeros: evidence without one has these")
         if len(self.signers) > MAX_SIGNERS:
             raise ValueError(f"signers: expected at most {MAX_SIGNERS}")
         if len(self.names) > MAX_NAMES:
@@ -358,6 +360,9 @@ def _workloads(
         hint = "write [[workload]], with two brackets, above each entry"
         problems.append(Problem(("workload",), False, "workload: expected an array of tables", hint))
         return ()
+    if not value:
+        text = "workload: expected at least one table, got none: any workload would pass"
+        problems.append(Problem(("workload",), False, text, "leave it out if that is meant"))
     if len(value) > MAX_WORKLOADS:
         text = f"workload: expected at most {MAX_WORKLOADS}, got {len(value)}"
         problems.append(Problem(("workload", MAX_WORKLOADS), False, text, ""))
