@@ -113,6 +113,7 @@ class Workload(Model, frozen=True, kw_only=True):
         digest: of its launch descriptor, any of them: what the launcher puts into the evidence, filled up with zeros.
         package: digests of packages, with whatever arguments; the request has to bring the launch descriptor.
         signers: keys, one of which has signed a statement about the launch descriptor or the package.
+        roots: SHA-256 of the files that a package may have in `[roots]`, where it and not a launch is accepted.
         names: host names and addresses that its certificates have.
         title: for people.
     """
@@ -120,6 +121,7 @@ class Workload(Model, frozen=True, kw_only=True):
     digest: tuple[Hex32, ...] = ()
     package: tuple[Hex32, ...] = ()
     signers: tuple[Signer, ...] = ()
+    roots: tuple[Hex32, ...] = ()
     names: tuple[Name, ...] = ()
     title: str = ""
 
