@@ -73,6 +73,13 @@ WRONG: dict[str, tuple[str, str]] = {
     "an age that is a number": ("max_age = 24", r"verify.toml:1:11: max_age: expected a time like"),
     "no age": ('max_age = "0h"', r"expected a time like"),
     "yes": ('accept_unattested = "yes"', r"verify.toml:1:21: accept_unattested: "),
+    **{
+        f"no {word}": (
+            f"tee = 'snp'\n{word} = []" if word != "tee" else "\ntee = []",
+            rf"verify.toml:2:\d+: {word}: expected at least one",
+        )
+        for word in ("steward_root", "tee", "product", "measurement", "workload", "names")
+    },
     "an empty name": ('names = [""]', r"verify.toml:1:10: names\[0\]: expected 1 to 512 printable letters"),
     "a name of two lines": ('names = ["a\\nb"]', r"expected 1 to 512 printable letters"),
     "many names": ("names = [" + '"a",' * 1001 + "]", r"names: expected at most 1000"),
