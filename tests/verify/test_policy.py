@@ -63,8 +63,11 @@ WRONG: dict[str, tuple[str, str]] = {
     "an unknown TEE's TCB": ("[tcb.sev]\nx = 1", r"verify.toml:1:\d+: tcb: expected tables for snp, .*, got sev"),
     "a short workload": ('workload = ["ab"]', r"verify.toml:1:13: workload\[0\]: expected 64 hex digits"),
     "a workload of zeros": (f'workload = ["{"00" * 32}"]', r"verify.toml:1:12: workload: expected a digest, got zeros"),
-    "no workload at all": ('tee = ["snp"]\nworkload = []', r"verify.toml:2:12: workload: expected at least one value"),
-    "no root at all": ("steward_root = []", r"verify.toml:1:16: steward_root: expected at least one value"),
+    "no workload at all": (
+        'tee = ["snp"]\nworkload = []',
+        r"verify.toml:2:12: workload: expected at least one, got none",
+    ),
+    "no root at all": ("steward_root = []", r"verify.toml:1:16: steward_root: expected at least one, got none"),
     "half a byte": ('measurement = ["abc"]', r"verify.toml:1:16: measurement\[0\]: expected 2 to 128 hex digits"),
     "a measurement with spaces": ('measurement = ["ab cd"]', r"expected 2 to 128 hex digits"),
     "a long measurement": (f'measurement = ["{"ab" * 65}"]', r"expected 2 to 128 hex digits"),
@@ -137,7 +140,6 @@ def test_options_are_the_same_words() -> None:
         ({"measurement": ","}, "expected 2 to 128 hex digits"),
         ({"names": "a,,b"}, r"names\[1\]: expected 1 to 512"),
         ({"max_age": "soon"}, "max_age: expected a time like"),
-        ({"workload": []}, "demands workload: expected at least one value, got an empty list"),
     ],
 )
 def test_refuses_the_option(words: dict[str, Any], message: str) -> None:
