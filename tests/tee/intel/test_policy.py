@@ -227,7 +227,7 @@ def test_that_nobody_asked_which_code_it_is_is_noted(name: TeeName, what: str) -
         ({"out_of_date_until": "soon"}, "out_of_date_until: Invalid RFC3339 encoded date"),
         (
             {"sgx_types": ["Small"]},
-            "sgx_types[0]: expected one of Standard, Scalable, ScalableWithIntegrity, got 'Small'",
+            "sgx_types[0]: expected one of Standard, Scalable, ScalableWithIntegrity, got",
         ),
     ],
 )
