@@ -73,10 +73,10 @@ def test_what_a_peer_must_prove_is_kept_in_one_form() -> None:
     assert [Verify(max_age=text).max_age for text in ("30s", "90m", "24h", "7d", 5)] == [30, 5400, 86400, 604800, 5]
 
 
-def test_a_workload_a_name_or_a_measurement_says_who_the_peer_is_and_nothing_else_does() -> None:
-    says_who = [Verify(workload=["01" * 32]), Verify(names=["a"]), Verify(measurement=["00" * 32])]
+def test_a_workload_or_a_name_says_who_the_peer_is_and_nothing_else_does() -> None:
+    says_who = [Verify(workload=["01" * 32]), Verify(names=["a"])]
     assert all(verify.identifies for verify in says_who)
-    assert not Verify(tee=["snp"], max_age=1, accept_unattested=True).identifies
+    assert not Verify(tee=["snp"], measurement=["00" * 32], max_age=1, accept_unattested=True).identifies
 
 
 def test_a_socket_is_as_it_was_without_ca_and_verify() -> None:

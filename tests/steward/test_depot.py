@@ -736,6 +736,55 @@ def test_kill_9_while_writing_leaves_a_whole_file(lab: Lab, machines: Machines, 
     assert not list(lab.directory.glob("snp/*.part"))
 
 
+def test_lists_stay_when_there_is_no_more_room_for_chips(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AMD certifies one chip at as many TCBs as somebody asks for; without the list nobody is accepted any more."""
+    monkeypatch.setattr(depots, "MAX_PIECES", 3)
+    lab.fake.has_list(Product.Turin, machines.vendor.crl(Product.Turin, NOW - DAY))
+    chips = [replace(machines.genoa, chip_id=bytes([n]) * 64) for n in range(1, 7)]
+    for chip in chips:
+        lab.fake.has_chip(chip)
+
+    async def run() -> set[str]:
+        depot = lab.depot()
+        assert (await lab.ask(depot, without_list(machines.turin)))[0][0].accepted
+        for chip in chips:
+            assert (await lab.ask(depot, alone(chip)))[0][0].accepted
+        await depot.close()
+        return {key.need.name for key in depot._held}
+
+    kept = asyncio.run(run())
+    assert lab.directory
+    for names in (kept, {path.name for path in lab.directory.glob("snp/*")}):
+        assert len(names) == 3
+        assert {"crl-vcek-genoa", "crl-vcek-turin"} < names
+    lab.fake.mode = "503"
+    assert lab.once(alone(chips[-1]))[0][0].accepted, "a restart while the vendor is down"
+
+
+def test_invented_chips_do_not_keep_lists_away(lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in a report is proven before its certificate is there: so anybody can ask for as many as they like."""
+    monkeypatch.setattr(fetching, "BURST", 1)
+    monkeypatch.setattr(fetching, "RATE", 4.0)
+    monkeypatch.setattr(fetching, "MAX_QUEUE", 2)
+    invented = [replace(machines.genoa, chip_id=bytes([n]) * 64) for n in range(1, 7)]
+    *_, (decision, later) = lab.once(*map(alone, invented), without_list(machines.genoa))
+    assert decision.accepted, (later, lab.said)
+
+
+def test_a_vendor_that_answers_no_more_about_chips_is_asked_for_lists(lab: Lab, machines: Machines) -> None:
+    async def run() -> None:
+        depot = lab.depot()
+        lab.fake.mode = "429"  # with Retry-After: 30
+        assert (await lab.ask(depot, alone(replace(machines.genoa, chip_id=bytes([1]) * 64))))[0][1]
+        lab.fake.mode = ""
+        assert (await lab.ask(depot, without_list(machines.genoa)))[0][0].accepted
+        await depot.close()
+
+    asyncio.run(run())
+
+
 def test_memory_and_failures_are_bounded(lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depots, "MAX_PIECES", 2)
     monkeypatch.setattr(depots, "MAX_FAILURES", 3)
@@ -869,6 +918,85 @@ def test_files_of_intel_serve_where_nobody_can_be_asked(intel_lab: Lab) -> None:
             [(decision, _)] = intel_lab.once(quoted(name, machine))
             assert decision.accepted, decision.failures
     assert intel_lab.fake.asked == []
+
+
+def test_what_waits_during_a_reload_is_judged_with_the_roots_of_its_policy(lab: Lab, machines: Machines) -> None:
+    """Else an old policy that accepts what proves nothing would meet roots that came with a stricter one."""
+
+    async def run() -> Decision:
+        depot = lab.depot()
+        new, old = depot.base, {"snp": Trust((tee.load("snp").vendor_roots(),))}
+        await depot.change(old, depot.settings, depot.vendors)
+        depot.vendors = Vendors(depot.settings, lambda: lab.clock.seconds)
+        lab.fake.mode = "slow"
+
+        def judge(trust: Any) -> Decision:
+            return decide(alone_once, trust, lab.policy(), lab.clock.now)
+
+        alone_once = alone(machines.genoa)
+        waiting = asyncio.create_task(depot.settle(judge, lab.clock.now, lab.clock.seconds + depots.WAIT, old))
+        await asyncio.sleep(0.05)
+        assert depot._flights
+        lab.fake.mode = ""
+        await depot.change(new, depot.settings, Vendors(depot.settings, lambda: lab.clock.seconds))
+        decision, _ = await waiting
+        assert (await lab.ask(depot, alone_once))[0][0].accepted, "with the new ones it would be"
+        await depot.close()
+        return decision
+
+    assert not asyncio.run(run()).accepted
+
+
+UNREADABLE: dict[str, dict[str, str]] = {
+    "TCB info that is none": {"tcb_info": "{}"},
+    "a QE identity of nobody's": {"qe_identity": "QVE"},
+    "TCB info in the place of a QE identity": {"qe_identity": "tcb_info"},
+    "a list that is none": {"pck_crl": "00"},
+}
+
+
+def unreadable(case: str) -> bytes:
+    """The nine strings, of which one cannot be read."""
+    chain = sgx.parse(intels.quote("sgx"))[0].signature.chain
+    found: dict[str, str] = json.loads(to_json(current("sgx"), chain))
+    changes = dict(UNREADABLE[case])
+    if changes.get("qe_identity") == "QVE":
+        changes["qe_identity"] = found["qe_identity"].replace('"QE"', '"QVE"')
+    if changes.get("qe_identity") == "tcb_info":
+        changes["qe_identity"] = found["tcb_info"]
+    return json.dumps({**found, **changes}).encode()
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_whose_lists_cannot_be_read_is_refused_before_anything_changes(case: str, intel_lab: Lab) -> None:
+    with pytest.raises(ParseError, match=r"^intel\.json: "):
+        read_collateral([("intel.json", unreadable(case))])
+
+    async def run() -> None:
+        depot = intel_lab.depot()
+        await depot.change(depot.base, depot.settings, depot.vendors, [("intel.json", unreadable(case))])
+        await depot.close()
+
+    asyncio.run(run())
+    assert any("intel.json is not used for sgx: " in line for line in intel_lab.said)
+
+
+def test_a_directory_that_cannot_be_listed_stops_no_reload(
+    lab: Lab, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab.once(alone(machines.genoa))[0][0].accepted
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", path)
+
+    async def run() -> None:
+        depot = lab.depot()
+        monkeypatch.setattr(os, "listdir", refuse)
+        await depot.change(depot.base, depot.settings, depot.vendors)
+        await depot.close()
+
+    asyncio.run(run())
+    assert any("cannot read collateral snp: " in line for line in lab.said)
 
 
 def test_a_file_that_no_root_has_signed_is_not_used(lab: Lab, machines: Machines) -> None:

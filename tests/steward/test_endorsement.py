@@ -92,6 +92,55 @@ def test_a_package_is_accepted_with_its_descriptor() -> None:
     assert not judged(signed_for(KEY), Proofs(None, (statement(PACKAGE),))).accepted
 
 
+ROOT, STRANGE = sha256(b"a Steward's root").digest(), sha256(b"the host's own root").digest()
+
+
+def launched(*roots: bytes) -> tuple[bytes, Realm]:
+    """The package with these files for its `[roots]`: they lie beside it, so whoever starts it chooses them."""
+    named = {f"r{number}": each.hex() for number, each in enumerate(roots)}
+    found = {"args": [], "env": {}, "package": PACKAGE.hex(), "roots": named}
+    descriptor = json.dumps(found, sort_keys=True, separators=(",", ":")).encode()
+    return descriptor, Realm(sha256(DESCRIPTOR_DOMAIN + descriptor).digest())
+
+
+@pytest.mark.parametrize("way", ["package", "signed"])
+def test_a_package_passes_with_no_roots_but_those_of_the_policy(way: str) -> None:
+    """Else a host starts the package with a root of its own: it gets the name, and trusts whom the host likes."""
+    words = f'package = ["{PACKAGE.hex()}"]' if way == "package" else f"signers = {json.dumps([pem(KEY)])}"
+    none, listed = policy(words), policy(f'{words}\nroots = ["{ROOT.hex()}"]')
+    cases: list[tuple[Policy, tuple[bytes, ...], bool]] = [
+        (none, (), True),
+        (none, (ROOT,), False),
+        (none, (STRANGE,), False),
+        (listed, (), True),
+        (listed, (ROOT,), True),
+        (listed, (STRANGE,), False),
+        (listed, (ROOT, STRANGE), False),
+    ]
+    for asked, roots, passes in cases:
+        descriptor, realm = launched(*roots)
+        decision = judged(asked, Proofs(descriptor, (statement(PACKAGE),)), realm)
+        assert decision.accepted is passes, (roots, found(decision))
+        if not passes:
+            assert f"with roots that the policy does not list: {roots[-1].hex()}" in found(decision)
+
+
+def test_who_lists_or_signs_for_a_launch_has_said_which_roots() -> None:
+    descriptor, realm = launched(STRANGE)
+    launch = sha256(DESCRIPTOR_DOMAIN + descriptor).digest()
+    assert judged(policy(f'digest = ["{launch.hex()}"]'), Proofs(), realm).accepted
+    assert judged(signed_for(KEY), Proofs(descriptor, (statement(launch),)), realm).accepted
+
+
+@pytest.mark.parametrize("roots", [1, [], {"a": 1}, {"a": "00"}])
+def test_refuses_a_descriptor_with_roots_of_another_form(roots: Any) -> None:
+    descriptor = json.dumps({"package": PACKAGE.hex(), "roots": roots}).encode()
+    realm = Realm(sha256(DESCRIPTOR_DOMAIN + descriptor).digest())
+    decision = judged(policy(f'package = ["{PACKAGE.hex()}"]'), Proofs(descriptor), realm)
+    assert not decision.accepted
+    assert "descriptor.roots" in found(decision)
+
+
 REFUSED: dict[str, tuple[Policy, Proofs, str]] = {
     "nothing is said": (signed_for(KEY), Proofs(), LAUNCH.hex()),
     "another has signed": (signed_for(KEYS["P-256"]), Proofs(sent=(statement(),)), LAUNCH.hex()),

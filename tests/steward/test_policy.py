@@ -206,6 +206,16 @@ MISTAKES = {
         "steward.toml:3:10: workload[0] names[0]: expected a host name",
         None,
     ),
+    "a digest of zeros, which all evidence has that names no workload": (
+        f'[[workload]]\ndigest = ["{DIGEST}", "{"00" * 32}"]\nnames = ["shop.example.com"]\n',
+        "steward.toml:2:10: workload[0]: digest: expected the digest of a workload, got zeros",
+        None,
+    ),
+    "an empty list of workloads": (
+        "workload = []\n",
+        "steward.toml:1:12: workload: expected at least one",
+        "leave it out",
+    ),
     "one digest in two workloads": (
         f'[[workload]]\ndigest = ["{DIGEST}"]\n[[workload]]\ndigest = ["{DIGEST}"]\n',
         "steward.toml:4:10: workload[1] digest: expected each digest once",

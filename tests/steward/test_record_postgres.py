@@ -186,7 +186,16 @@ def test_another_format_is_refused(server: Server) -> None:
         open_book(server.url)
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:secret@h/d", "postgres://h/d?password=secret"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@h/d",
+        "postgres://h/d?password=secret",
+        "postgres://h/d?sslpassword=secret",
+        "postgres://h/d?scram_client_key=secret",
+        "postgres://h/d?oauth_client_secret=secret",
+    ],
+)
 def test_a_password_in_the_address_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_book(url)

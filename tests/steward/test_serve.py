@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -204,6 +205,29 @@ def test_ends_a_connection_on_which_no_request_arrives(tmp_path: Path, sent: byt
             connection.sendall(sent)
             assert connection.recv(1) == b""
         process.terminate()
+
+
+@pytest.mark.slow
+def test_ends_a_connection_on_which_nobody_takes_the_answers(tmp_path: Path) -> None:
+    """Else it held its place, and megabytes of the kernel's, for as long as it likes."""
+    words = ["steward", "serve", "--addr", "127.0.0.1", "--port", "0", "--admin-port", "0"]
+    code = "import sys; from donjon.cli.main import main; from donjon.steward import serve; "
+    code += f"serve.ANSWER_SECONDS = 0.3; sys.exit(main({words!r}))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "listening" in line)
+        found = re.search(r":(\d+)$", line.strip())
+        assert found is not None
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.settimeout(10)
+            connection.connect(("127.0.0.1", int(found[1])))
+            connection.sendall(b"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1400)
+            gone = select.poll()
+            gone.register(connection, 0)  # POLLERR and POLLHUP are told anyway
+            ended = gone.poll(10_000)
+        process.terminate()
+    assert ended
 
 
 # Before it serves

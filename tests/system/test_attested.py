@@ -107,7 +107,8 @@ def test_a_policy_may_name_the_package_whatever_its_arguments(tmp_path: Path, la
     module, toml = echo(tmp_path, service)
     package = json.loads(donjon_run("workload", "digest", "--json", module, "--wasmcfgfile", toml).stdout)
     named = f'[[workload]]\npackage = ["{package["descriptor"]["package"]}"]\nnames = ["shop.example.com"]\n'
-    service.reload(POLICY + named)
+    roots = json.dumps([*package["descriptor"]["roots"].values()])
+    service.reload(POLICY + named + f"roots = {roots}\n")
     words: list[str | Path] = [module, "--wasmcfgfile", toml, "--sim", lab]
     keep = started(lambda: Running("run", *words, "--", "any", "words", listeners=1))
     with tls_client(keep.at("echo"), service.client()) as connection:

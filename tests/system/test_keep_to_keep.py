@@ -334,8 +334,7 @@ def greet(stream: socket.socket) -> None:
     "verify",
     [
         Verify(workload=[WORKLOAD.hex()]),
-        Verify(names=[NAME]),
-        Verify(measurement=[MEASUREMENT], tee=["snp", "tdx"], max_age="10m"),
+        Verify(names=[NAME], measurement=[MEASUREMENT], tee=["snp", "tdx"], max_age="10m"),
     ],
 )
 def test_connects_to_a_peer_that_is_what_it_must_be_by_whatever_address(verify: Verify, steward: Steward) -> None:
@@ -343,7 +342,7 @@ def test_connects_to_a_peer_that_is_what_it_must_be_by_whatever_address(verify: 
         assert connecting(port, steward.anchor, verify) == (0, b"run:hello")
 
 
-@pytest.mark.parametrize("verify", [None, Verify(), Verify(tee=["snp"])])
+@pytest.mark.parametrize("verify", [None, Verify(), Verify(tee=["snp"]), Verify(measurement=[MEASUREMENT])])
 def test_the_host_name_must_match_where_nothing_else_says_who_the_peer_is(
     verify: Verify | None, steward: Steward
 ) -> None:

@@ -42,7 +42,7 @@ def verify(options: Options) -> int:
         UsageError: demands contradict each other, a file is missing.
     """
     given = {word: options[word] for word in WORDS if word != "names"}
-    demands = expect(options.policy, names=options.name or (), **{k: v for k, v in given.items() if v is not None})
+    demands = expect(options.policy, names=options.name, **{k: v for k, v in given.items() if v is not None})
     now = read_time(options.at)
     subject, prove = _subject(options, demands)
     try:

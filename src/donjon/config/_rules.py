@@ -310,12 +310,13 @@ def authorities(value: object, path: Path, problems: list[Problem]) -> tuple[str
 
 
 def listed(rule: Rule, plural: str) -> Deep:
-    """A demand in `verify`. An empty array is refused; the default is a tuple, and stands for "nobody asks"."""
+    """Alternatives of one demand. A list without any would demand nothing, or nothing that could ever hold."""
 
-    def check(value: object, path: Path, problems: list[Problem]) -> tuple[str, ...] | None:
-        if isinstance(value, list) and not value:
-            text = f"{path_text(path)}: expected at least one of the {plural}, got none, which would demand nothing"
-            problems.append(Problem(path, text, f"leave `{path[-1]}` out to demand nothing"))
+    def check(value: object, path: Path, problems: list[Problem]) -> tuple[Any, ...] | None:
+        if isinstance(value, list) and not value:  # the default is a tuple
+            text = f"{path_text(path)}: expected at least one of the {plural}, got none"
+            problems.append(Problem(path, text, f"leave `{path[-1]}` out to accept any"))
+            return None
         return array(value, rule, plural, MAX_DEMANDS, path, problems)
 
     return Deep(check)

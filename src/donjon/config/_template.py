@@ -77,7 +77,7 @@ kind = "stderr"
 
 ## What a peer must prove, beside a certificate that leads to its `ca`; the same for listen and connect.
 ## Each line is one more demand, and one entry of its list must fit. A line that says who the peer is (workload,
-## names, measurement) also replaces the check that its certificate has the name in `host`.
+## names) also replaces the check that its certificate has the name in `host`.
 # [files.verify]
 # workload = ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
 # names = ["shop.example.com"]

@@ -174,8 +174,11 @@ class Verify(_Value):
 
     @property
     def identifies(self) -> bool:
-        """Does it say who the peer must be, so that the host name need not?"""
-        return bool(self.workload or self.names or self.measurement)
+        """Does it say who the peer must be, so that the host name need not?
+
+        A measurement does not: it names the runtime, which anybody may start with a program of his own.
+        """
+        return bool(self.workload or self.names)
 
 
 class Listen(_Value):

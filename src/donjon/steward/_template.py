@@ -86,11 +86,13 @@ TEMPLATE = '''\
 ## Workloads. With any of them, evidence must name one (SNP HOST_DATA, TDX MRCONFIGID, SGX CONFIGID, CCA
 ## personalization value), and its certificate gets these names. Without, any workload passes.
 ## Accepted is one whose digest is listed, whose package is (with whatever arguments; the request brings the launch
-## descriptor), or for which one of these keys has signed a statement: `donjon steward endorse`.
+## descriptor), or for which one of these keys has signed a statement: `donjon steward endorse`. A package may trust
+## only the `roots` that are listed here, SHA-256 of the files in [roots] of Enarx.toml.
 # [[workload]]
 # title = "shop"
 # digest = ["0000000000000000000000000000000000000000000000000000000000000001"]
 # package = ["0000000000000000000000000000000000000000000000000000000000000002"]
+# roots = ["0000000000000000000000000000000000000000000000000000000000000003"]
 # signers = ["""
 # -----BEGIN PUBLIC KEY-----
 # MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=

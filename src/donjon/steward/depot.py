@@ -25,14 +25,14 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
 from donjon import tee
-from donjon.errors import DonjonError, ParseError, VerifyError
+from donjon.errors import DonjonError, ParseError, VerifyError, words_of
 from donjon.log import QUIET, Logger
 from donjon.steward.metrics import Metrics
 from donjon.steward.policy import Collateral
@@ -154,13 +154,16 @@ class Depot:
 
     # Judging with it
 
-    def trust(self, now: datetime, missed: dict[Key, Need]) -> dict[str, Trust]:
+    def trust(
+        self, now: datetime, missed: dict[Key, Need], base: Mapping[str, Trust] | None = None
+    ) -> dict[str, Trust]:
         """Trust with what is at hand.
 
         Args:
-            missed: gets what a vendor may have and we do not.
+            missed: gets what a vendor may have and we do not. base: see `settle`.
         """
-        return {name: self._trust(tee.load(name), item, now, missed) for name, item in self.base.items()}
+        items = (self.base if base is None else base).items()
+        return {name: self._trust(tee.load(name), item, now, missed) for name, item in items}
 
     def _trust(self, kind: Tee, base: Trust, now: datetime, missed: dict[Key, Need]) -> Trust:
         def complete(evidence: Any, own: Any) -> Any:
@@ -188,18 +191,24 @@ class Depot:
         return by <= self.settings.stale and not self._may_ask(key)
 
     async def settle(
-        self, judge: Callable[[Mapping[str, Trust]], Decision], now: datetime, deadline: float
+        self,
+        judge: Callable[[Mapping[str, Trust]], Decision],
+        now: datetime,
+        deadline: float,
+        base: Mapping[str, Trust] | None = None,
     ) -> tuple[Decision, bool]:
         """Judge, and judge again when something that was missing has come.
 
         Args:
             now: the time of judgement. deadline: until when to wait, as `seconds` counts.
+            base: the roots that belong to the policy that `judge` asks: while it waits, others may come with another.
         Returns:
             The decision; and whether it may be another one later, as a vendor did not answer yet.
         """
+        base = self.base if base is None else base
         while True:
             missed: dict[Key, Need] = {}
-            decision = judge(self.trust(now, missed))
+            decision = judge(self.trust(now, missed, base))
             if not missed:
                 return decision, False
             wanted = [key for key, need in missed.items() if _is_worth(decision, need)]
@@ -241,13 +250,14 @@ class Depot:
         fetch = tee.load_fetch(key.tee)
         if fetch is None or self.vendors is None or self.settings.offline:
             return False
-        return not self.vendors.rest(fetch.VENDOR)
+        return not self.vendors.rest(fetch.VENDOR, key.need.lasting)
 
     def _is_down(self, key: Key) -> bool:
         failure = self._failed.get(key)
         fetch = tee.load_fetch(key.tee)
-        resting = fetch is not None and self.vendors is not None and self.vendors.rest(fetch.VENDOR) > 0
-        return resting or (failure is not None and failure.down and failure.until > self.seconds())
+        vendors = self.vendors if fetch is not None else None
+        resting = fetch and vendors and vendors.rest(fetch.VENDOR, key.need.lasting) > 0
+        return bool(resting) or (failure is not None and failure.down and failure.until > self.seconds())
 
     async def _fetch(self, key: Key) -> None:
         """Ask the vendor for one thing. Raises nothing: what went wrong is remembered."""
@@ -259,7 +269,8 @@ class Depot:
         result = "fetched"
         try:
             address = fetch.address(key.need, self.settings.address(fetch))
-            kept = fetch.keep(key.need, *await self.vendors.get(fetch.VENDOR, address))
+            answer = await self.vendors.get(fetch.VENDOR, address, key.need.lasting)
+            kept = fetch.keep(key.need, *answer)
             piece = self._verified(key, kept)
             result = await self._take(key, piece, kept)
         except MissingError as error:
@@ -275,7 +286,7 @@ class Depot:
                 self.log.error(f"{key.tee} {key.need.name[:16]}: {type(error).__name__}: {error}", "donjon.steward")
                 error = VerifyError(type(error).__name__)
             result = "down"
-            self._fail(key, max(1.0, self.vendors.rest(fetch.VENDOR)), down=True)
+            self._fail(key, max(1.0, self.vendors.rest(fetch.VENDOR, key.need.lasting)), down=True)
             self._tell(key, error)
         self.metrics.count("collateral_fetches_total", vendor=fetch.VENDOR, result=result)
 
@@ -296,7 +307,7 @@ class Depot:
                 await asyncio.to_thread(self._write, key, kept)
                 self._on_disk[key] = None
                 if len(self._on_disk) > MAX_PIECES:
-                    self._remove(next(iter(self._on_disk)))
+                    self._remove(_superfluous(self._on_disk))
             except OSError as error:
                 self.log.warn(f"cannot keep {key.tee} {key.need.name}: {error.strerror}", target="donjon.steward")
         return "fetched"
@@ -343,7 +354,7 @@ class Depot:
         if not key.need.lasting:
             self.floor = max(self.floor or piece.made, piece.made)
         if len(self._held) > MAX_PIECES:
-            self._held.popitem(last=False)
+            del self._held[_superfluous(self._held)]
         return held
 
     async def run(self) -> None:
@@ -399,7 +410,12 @@ class Depot:
             folder = os.path.join(self.directory or "", name)
             if fetch is None or not os.path.isdir(folder):
                 continue
-            for entry in sorted(os.listdir(folder))[: 2 * MAX_PIECES]:  # lists come before VCEKs
+            try:
+                entries = sorted(os.listdir(folder))[: 2 * MAX_PIECES]  # lists come before VCEKs
+            except OSError as error:
+                self.log.warn(f"cannot read collateral {name}: {words_of(error)}", target="donjon.steward")
+                continue
+            for entry in entries:
                 try:
                     key = Key(name, fetch.need(entry))
                 except ParseError:
@@ -418,11 +434,16 @@ class Depot:
         """Use an operator's file for one TEE, as far as it is that TEE's and newer than what is there."""
         fetch = tee.load_fetch(name)
         now = self.clock()
-        for about, kept in fetch.sort(data).items() if fetch is not None else ():
+        if fetch is None:
+            return
+        try:
+            found = fetch.sort(data)
+        except ParseError as error:  # `files.read_collateral` has told before
+            self.log.warn(f"{file} is not used for {name}: {error.message}", target="donjon.steward")
+            return
+        for about, kept in found.items():
             try:
-                key = Key(name, fetch.need(about)) if fetch is not None else None
-                if key is None:
-                    continue
+                key = Key(name, fetch.need(about))
                 piece, old = self._verified(key, kept), self._get(key)
                 if old is None or piece.made > old.piece.made:
                     self._hold(key, piece, now, now)
@@ -470,6 +491,12 @@ class Depot:
             stream.flush()
             os.fsync(descriptor)
         os.replace(beside, path)
+
+
+def _superfluous(keys: Collection[Key]) -> Key:
+    """What goes first where there are too many: the oldest of what lasts. Anybody can have a Steward fetch that, and
+    only its machine does without it; of lists there are few, and all machines need them."""
+    return next((key for key in keys if key.need.lasting), None) or next(iter(keys))
 
 
 def _due(held: _Held) -> datetime:

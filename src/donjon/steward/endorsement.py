@@ -19,7 +19,8 @@ A package is proven through the launch descriptor, whose digest is what evidence
 
     SHA-256("donjon launch descriptor v1" 00 || descriptor)       descriptor: JSON, `package` a SHA-256 in hex
 
-Whoever lists or endorses a package, and not a launch, accepts whatever arguments it was started with.
+Whoever lists or endorses a package, and not a launch, accepts whatever arguments and variables it was started with. Not
+whatever roots: whom a workload trusts decides whom it obeys, so the policy lists these files, or there are none.
 
 Source: DSSE v1.0.2, protocol.md; in-toto attestation framework, Statement v1.
 """
@@ -229,6 +230,19 @@ def package_of(descriptor: bytes, bound: bytes) -> bytes:
     found = _json(descriptor, where, MAX_DESCRIPTOR)
     package = found.get("package") if isinstance(found, dict) else None
     return _digest(package, f"{where}.package")
+
+
+def roots_of(descriptor: bytes) -> frozenset[bytes]:
+    """The SHA-256 of each file that a launch trusts, `[roots]`: the files lie beside the package, which has but names.
+
+    Raises:
+        ParseError: it has none such.
+    """
+    found = _json(descriptor, "descriptor", MAX_DESCRIPTOR)
+    roots = found.get("roots", {}) if isinstance(found, dict) else None
+    if not isinstance(roots, dict):
+        raise ParseError("descriptor.roots: expected an object")
+    return frozenset(_digest(value, "descriptor.roots") for value in roots.values())
 
 
 @lru_cache(maxsize=1024)

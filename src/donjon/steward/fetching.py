@@ -2,11 +2,15 @@
 
     vendors = Vendors(settings)
     body, headers = await vendors.get("amd", address)
+    body, headers = await vendors.get("amd", address, lasting=True)
 
 A vendor that cannot be reached, or that says that it is asked too often, is left alone for a while: a second, then
 twice as long each time, at most ten minutes or what its Retry-After says. An answer has a largest size and a longest
 time, all of it together; redirects are not followed, as they lead to addresses that nobody here has chosen; compression
 is not asked for, so nothing grows on arrival.
+
+What lasts (certificates of single chips) has turns, a queue and pauses of its own: anybody can invent chips, and must
+not keep the lists away by that, without which nobody is accepted.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ class MissingError(VendorError):
 
 @dataclass
 class _Vendor:
-    """What is known of one vendor: how often it may be asked, and whether it fails.
+    """What is known of one vendor, for lists or for what lasts: how often it may be asked, and whether it fails.
 
     Args:
         tokens: questions that may be asked at once. asked: when they were counted.
@@ -77,7 +81,7 @@ class Vendors:
 
     def __init__(self, settings: Collateral, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._vendors: dict[str, _Vendor] = {}
+        self._vendors: dict[tuple[str, bool], _Vendor] = {}
         self._client: httpx.AsyncClient | None = None
         try:
             self._context = ssl.create_default_context(cafile=settings.ca)
@@ -90,19 +94,24 @@ class Vendors:
             await self._client.aclose()
             self._client = None
 
-    def rest(self, vendor: str) -> float:
+    def rest(self, vendor: str, lasting: bool = False) -> float:
         """Seconds for which a vendor is left alone; 0 when it may be asked."""
-        return max(0.0, self._vendors.setdefault(vendor, _Vendor()).until - self._clock())
+        return max(0.0, self._state(vendor, lasting).until - self._clock())
 
-    async def get(self, vendor: str, address: str) -> tuple[bytes, Mapping[str, str]]:
+    def _state(self, vendor: str, lasting: bool) -> _Vendor:
+        return self._vendors.setdefault((vendor, lasting), _Vendor())
+
+    async def get(self, vendor: str, address: str, lasting: bool = False) -> tuple[bytes, Mapping[str, str]]:
         """Ask.
 
+        Args:
+            lasting: it never changes, and there are as many of it as chips.
         Returns:
             The body, and the headers with names in lower case.
         Raises:
             MissingError: there is no such thing. VendorError: there is no answer.
         """
-        state = self._vendors.setdefault(vendor, _Vendor())
+        state = self._state(vendor, lasting)
         await self._turn(vendor, state)
         try:
             async with asyncio.timeout(SECONDS):

@@ -168,11 +168,22 @@ def read_collateral(named: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, byte
             raise ParseError(f"{name}: expected base64 between the lines of PEM") from error
         for part in parts or [data]:
             pile = Pile()
-            if pile._take(name, part) and not pile.subjects:
-                found.append((name, part))
-            else:
+            if not pile._take(name, part) or pile.subjects:
                 raise ParseError(f"{name}: expected CRLs, VCEKs, or Intel's collateral in JSON, got something else")
+            _check_sorted(name, part)
+            found.append((name, part))
     return tuple(found)
+
+
+def _check_sorted(name: str, data: bytes) -> None:
+    """Whoever uses a file later must find nothing wrong with it: then it would be too late to leave all as it was."""
+    for kind in tee.ALL:
+        fetch = tee.load_fetch(kind)
+        try:
+            if fetch is not None:
+                fetch.sort(data)
+        except ParseError as error:
+            raise ParseError(f"{name}: {error.message}", error.hint) from error
 
 
 def read_endorsements(named: Iterable[tuple[str, bytes]]) -> dict[bytes, tuple[Envelope, ...]]:

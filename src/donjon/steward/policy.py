@@ -113,6 +113,7 @@ class Workload(Model, frozen=True, kw_only=True):
         digest: of its launch descriptor, any of them: what the launcher puts into the evidence, filled up with zeros.
         package: digests of packages, with whatever arguments; the request has to bring the launch descriptor.
         signers: keys, one of which has signed a statement about the launch descriptor or the package.
+        roots: SHA-256 of the files that a package may have in `[roots]`, where it and not a launch is accepted.
         names: host names and addresses that its certificates have.
         title: for people.
     """
@@ -120,12 +121,15 @@ class Workload(Model, frozen=True, kw_only=True):
     digest: tuple[Hex32, ...] = ()
     package: tuple[Hex32, ...] = ()
     signers: tuple[Signer, ...] = ()
+    roots: tuple[Hex32, ...] = ()
     names: tuple[Name, ...] = ()
     title: str = ""
 
     def __post_init__(self) -> None:
         if not (self.digest or self.package or self.signers):
             raise ValueError("expected at least one digest, package or signer")
+        if not all(map(any, self.digest)):
+            raise ValueError("digest: expected the digest of a workload, got zeros: evidence without one has these")
         if len(self.signers) > MAX_SIGNERS:
             raise ValueError(f"signers: expected at most {MAX_SIGNERS}")
         if len(self.names) > MAX_NAMES:
@@ -358,6 +362,9 @@ def _workloads(
         hint = "write [[workload]], with two brackets, above each entry"
         problems.append(Problem(("workload",), False, "workload: expected an array of tables", hint))
         return ()
+    if not value:
+        text = "workload: expected at least one table, got none: any workload would pass"
+        problems.append(Problem(("workload",), False, text, "leave it out if that is meant"))
     if len(value) > MAX_WORKLOADS:
         text = f"workload: expected at most {MAX_WORKLOADS}, got {len(value)}"
         problems.append(Problem(("workload", MAX_WORKLOADS), False, text, ""))

@@ -35,7 +35,7 @@ from typing import Any
 from donjon import tee
 from donjon.errors import BugError, ParseError
 from donjon.steward import nonce as nonces
-from donjon.steward.endorsement import Proofs, is_by, package_of, refusal
+from donjon.steward.endorsement import Proofs, is_by, package_of, refusal, roots_of
 from donjon.steward.policy import Policy, Workload
 from donjon.steward.request import Request, parse_request
 from donjon.tee.contract import (
@@ -353,16 +353,21 @@ def find_workload(policy: Policy, bound: bytes, proofs: Proofs, now: datetime) -
     if not digest:
         return Found(None, "none" if not any(bound) else shown(bound))
     known, why = [digest], [shown(bound)]
+    roots: frozenset[bytes] = frozenset()
     if proofs.descriptor is not None:
         try:
-            known.append(package_of(proofs.descriptor, digest))
+            package, roots = package_of(proofs.descriptor, digest), roots_of(proofs.descriptor)
         except ParseError as error:
             why.append(str(error))
         else:
-            why.append(f"package {known[1].hex()}")
+            known.append(package)
+            why.append(f"package {package.hex()}")
             for item in policy.workloads:
-                if known[1] in item.package:
+                if package not in item.package:
+                    continue
+                if roots <= set(item.roots):
                     return Found(item, ", ".join(why))
+                why.append(_strange(roots, item))
     for envelope in proofs.about(known):
         for name in envelope.signatures:
             if name not in policy.signers:
@@ -371,12 +376,19 @@ def find_workload(policy: Policy, bound: bytes, proofs: Proofs, now: datetime) -
             if not is_by(envelope, signer):
                 continue
             reason = refusal(envelope, now)
+            if not reason and envelope.digest != digest and not roots <= set(item.roots):
+                reason = f"a statement about the package, started {_strange(roots, item)}"
             if not reason:
                 until = shown(envelope.not_after)
                 return Found(item, ", ".join([*why, f"signed for by {name[:16]} until {until}"]), name)
             if len(why) < MAX_REASONS:
                 why.append(reason)
     return Found(None, ", ".join(why))
+
+
+def _strange(roots: frozenset[bytes], item: Workload) -> str:
+    """A package that was started with other roots than the policy lists."""
+    return f"with roots that the policy does not list: {shown(sorted(roots - set(item.roots)))}"
 
 
 def with_workload(verdict: Verdict, policy: Policy, proofs: Proofs, now: datetime) -> Verdict:

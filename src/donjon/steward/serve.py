@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
 
@@ -32,6 +33,8 @@ GRACE = 10
 """Seconds for requests that have begun."""
 HEAD_SECONDS = 10
 """In which the head of a request has to arrive, counted from the connection or from its first byte."""
+ANSWER_SECONDS = 20
+"""In which somebody has to take the next part of an answer."""
 KEEP_ALIVE = 15
 """Seconds that an idle connection may stay."""
 MAX_CONNECTIONS = 256
@@ -197,9 +200,11 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Ends connections on which no whole request head arrives in time: each holds one of MAX_CONNECTIONS places."""
+    """Ends connections on which no whole request head arrives in time, or on which nobody takes what was answered: each
+    holds one of MAX_CONNECTIONS places."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -211,7 +216,17 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taken()
+        self._unread = self.loop.call_later(ANSWER_SECONDS, self._reset)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taken()
 
     def _watch(self) -> None:
         """Begin to count where a head is awaited, and stop where it has come."""
@@ -219,6 +234,18 @@ class _Protocol(H11Protocol):
             self._rest()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _reset(self) -> None:
+        """Hang up, and have the kernel forget what nobody takes."""
+        connection = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _taken(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _rest(self) -> None:
         if self._deadline is not None:

@@ -253,7 +253,7 @@ class Service:
             if self.depot is None:
                 decision, may_change = judge(data, trust), False
             else:
-                decision, may_change = await self.depot.settle(partial(judge, data), now, deadline)
+                decision, may_change = await self.depot.settle(partial(judge, data), now, deadline, trust)
             decisions.append(decision)
             later.append(may_change)
         wanted = issue and all(decision.accepted for decision in decisions)

@@ -29,13 +29,13 @@ Words = str | Sequence[str]
 def expect(
     policy: str | os.PathLike[str] | None = None,
     *,
-    steward_root: Words = (),
+    steward_root: Words | None = None,
     roots: str | None = None,
-    tee: Words = (),
-    product: Words = (),
-    measurement: Words = (),
-    workload: Words = (),
-    names: Words = (),
+    tee: Words | None = None,
+    product: Words | None = None,
+    measurement: Words | None = None,
+    workload: Words | None = None,
+    names: Words | None = None,
     max_age: str | timedelta | None = None,
     accept_unattested: bool = False,
 ) -> Demands:
@@ -45,7 +45,8 @@ def expect(
         policy: a file with demands; what else is given must not stand there too.
         steward_root: files with roots of Stewards, PEM.
         roots: a file with roots for evidence beside the vendors' own, as `donjon steward judge` reads them.
-        tee, product, measurement, workload, names: one of these; text with commas, or a sequence. Digests in hex.
+        tee, product, measurement, workload, names: one of these; text with commas, or a sequence, which must
+            not be empty. Digests in hex.
         max_age: how long ago a Steward may have judged, such as "24h".
         accept_unattested: KVM, and simulated hardware whose roots are trusted, may pass.
     Raises:
@@ -99,9 +100,8 @@ def read_anchors(path: str) -> list[bytes]:
         raise ParseError(f"{printable(path)}: expected certificates in PEM", hint) from error
 
 
-def _words(value: Words) -> Words:
-    """A sequence as a tuple; an empty one stays a list, which is refused: only the default demands nothing."""
-    return value if isinstance(value, str) or value == () else tuple(value) or []
+def _words(value: Words | None) -> Words | None:
+    return value if value is None or isinstance(value, str) else tuple(value)
 
 
 def _text(path: str, most: int) -> str:

@@ -35,7 +35,9 @@ MAX_FILE = 1_000_000
 """Bytes."""
 MAX_NAME = 512
 HINT = "docs/verify.md shows such a file"
-NOTHING = "expected at least one value, got an empty list, which would demand nothing"
+NONE = "expected at least one, got none"
+NONE_HINT = "leave it out to ask nothing"
+"""A list without an entry is a mistake, often a program's that had nothing to fill in: it would demand nothing."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -217,8 +219,7 @@ def parse(text: str, source: str = "verify.toml") -> Policy:
         if name in document
     }
     rest = {key: several(key, value) for key, value in document.items() if key not in tee.ALL}
-    empty = [key for key in _LISTS if rest.get(key) == []]
-    problems += [Problem((key,), False, f"{key}: {NOTHING}", f"leave {key} out to demand nothing") for key in empty]
+    problems += [Problem((key,), False, f"{key}: {NONE}", NONE_HINT) for key in _LISTS if rest.get(key) == []]
     asked = read(lambda: Asked.read(rest, "policy"), (), "policy")
     if problems:
         raise refusal(problems, text, source)
@@ -226,14 +227,15 @@ def parse(text: str, source: str = "verify.toml") -> Policy:
 
 
 def asked(**words: Any) -> Asked:
-    """Make it from options: text, of which commas separate several values, or sequences.
+    """Make it from options: text, of which commas separate several values, or sequences; None is what nobody gave.
 
     Raises:
         UsageError: a value is wrong.
     """
-    for key in [key for key in _LISTS if words.get(key) == []]:
-        raise UsageError(f"demands {key}: {NOTHING}", f"leave {key} out to demand nothing")
-    given = {key: several(key, value) for key, value in words.items() if value not in (None, (), False)}
+    given = {key: several(key, value) for key, value in words.items() if value is not None and value is not False}
+    for key in _LISTS:
+        if given.get(key) == []:
+            raise UsageError(f"{key}: {NONE}", NONE_HINT)
     try:
         return Asked.read(given, "demands")
     except ParseError as error:

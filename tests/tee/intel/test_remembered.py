@@ -96,6 +96,21 @@ def test_only_what_is_good_is_remembered() -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_a_strangers_root_with_intels_lists_leaves_nothing_in_memory(name: TeeName) -> None:
+    """Anybody can make a root, and as many long lists below it as they like, and send what Intel has signed beside."""
+    stranger, lists = SimulatedIntel.new(NOW), good(name)
+    machine = stranger.platform()
+    size = verify._good_list.cache_info().currsize
+    for revoked in ((), range(1 << 70, (1 << 70) + 2_600)):
+        root = stranger.root.crl(NOW - timedelta(hours=1), revoked=revoked)
+        theirs = (root, *stranger.collateral(machine, name, NOW).crls[1:])
+        found = failures(name, quote(name, machine), replace(lists, crls=theirs))
+        assert "pck.root" in found
+        assert "tcb_info_signer.root" not in found, "these are Intel's"
+    assert verify._good_list.cache_info().currsize == size
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_what_a_quote_says_is_asked_each_time(name: TeeName) -> None:
     collateral, evidence = good(name), quote(name)
     assert failures(name, evidence, collateral) == {}

@@ -30,6 +30,9 @@ LOCK = 0x646F6E6A6F6E
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
+"""What libpq takes and nobody else may see."""
+
 _SCHEMA = """
 CREATE TABLE donjon_record (format integer NOT NULL);
 INSERT INTO donjon_record VALUES (1);
@@ -59,7 +62,7 @@ class PostgresRecord:
             parts = conninfo_to_dict(where)
         except psycopg.Error as error:
             raise UsageError(f"record: expected the address of a database: {_words(error)}") from error
-        if "password" in parts:
+        if _SECRETS & set(parts):
             hint = "put it into the file that PGPASSFILE names, or into a service file"
             raise UsageError("record: expected an address without a password, as others can read it", hint)
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None

@@ -96,6 +96,8 @@ def sort(data: bytes) -> Mapping[str, bytes]:
         if signed is not None:
             body = b'{"%s":%s,"signature":"%s"}' % (member.encode(), signed.body, signed.signature.hex().encode())
             about = tcb.tcb_info(signed.body) if member == "tcbInfo" else tcb.qe_identity(signed.body)
+            if about.id not in tees:
+                raise ParseError(f"{member}.id: expected one of {', '.join(tees)}, got {about.id[:20]!a}")
             name = f"qe-{tees[about.id]}"
             if isinstance(about, tcb.TcbInfo):
                 name = f"tcb-{tees[about.id]}-{bytes(about.fmspc).hex()}"

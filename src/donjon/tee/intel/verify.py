@@ -263,10 +263,10 @@ def _list_standing(name: str, signed: Signed, root: bytes, root_crl: x509.Crl | 
     """Of TCB info or QE identity, as signed by Intel.
 
     Args:
-        root: the PCK chain's.
+        root: the PCK chain's. Anybody can make one that is not pinned, and CRLs below it: then nothing is remembered.
     """
     try:
-        short = len(signed.body) <= MAX_KEPT
+        short = root == anchor and len(signed.body) + (len(root_crl.der) if root_crl else 0) <= MAX_KEPT
         return (_good_list if short else _good_list.__wrapped__)(name, signed, root, root_crl, anchor)
     except _RefusedError as refused:
         return refused.standing
