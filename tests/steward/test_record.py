@@ -193,18 +193,26 @@ def test_the_file_itself_refuses_accidents(path: str, statement: str) -> None:
 # What goes wrong
 
 
-def test_refuses_a_file_that_is_no_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_only", [False, True])
+def test_refuses_a_file_that_is_no_record(tmp_path: Path, read_only: bool) -> None:
     (tmp_path / "text").write_text("hello, this is no database, and it is long enough to be looked at" * 30)
     with pytest.raises(UsageError, match="expected a record"):
-        Record(str(tmp_path / "text"))
+        Record(str(tmp_path / "text"), read_only)
 
 
-def test_refuses_the_database_of_another_program(tmp_path: Path) -> None:
+def test_reads_no_empty_file_as_a_record(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(UsageError, match="expected a record of format 1, got 0"):
+        Record(str(tmp_path / "empty"), read_only=True)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_refuses_the_database_of_another_program(tmp_path: Path, read_only: bool) -> None:
     with sqlite3.connect(tmp_path / "other") as database:
         database.execute("CREATE TABLE a (b)")
     database.close()
     with pytest.raises(UsageError, match="expected a record of format 1, got 0"):
-        Record(str(tmp_path / "other"))
+        Record(str(tmp_path / "other"), read_only)
 
 
 def test_says_when_there_is_no_such_directory(tmp_path: Path) -> None:

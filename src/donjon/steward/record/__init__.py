@@ -209,6 +209,7 @@ class Record:
                 timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=16,
             )  # fmt: skip
             if read_only:
+                self._check_format(self._database.execute("PRAGMA user_version").fetchone()[0])
                 return
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
@@ -227,12 +228,16 @@ class Record:
                 for statement in _SCHEMA:
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version={FORMAT}")
-            elif version != FORMAT:
-                raise UsageError(f"{self.path}: expected a record of format {FORMAT}, got {version}")
+            else:
+                self._check_format(version)
         except BaseException:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
+
+    def _check_format(self, version: int) -> None:
+        if version != FORMAT:
+            raise UsageError(f"{self.path}: expected a record of format {FORMAT}, got {version}")
 
     def close(self) -> None:
         """Give the file back."""
