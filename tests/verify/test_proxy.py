@@ -239,6 +239,12 @@ def test_nobody_there_ends_it_at_the_start(steward: Steward) -> None:
     assert b"does not accept TLS 1.3" in done.stderr
 
 
+def say(connection: socket.socket, data: bytes) -> None:
+    """Send, and wait for an answer: a reset comes at whichever call meets it first."""
+    connection.sendall(data)
+    connection.recv(1)
+
+
 def test_a_keep_that_changes_gets_no_byte(steward: Steward) -> None:
     received: list[bytes] = []
 
@@ -253,10 +259,8 @@ def test_a_keep_that_changes_gets_no_byte(steward: Steward) -> None:
             connection.sendall(b"first")
             assert connection.recv(5) == b"first"
         server.context = server_context(steward.keep(OTHER))
-        with found.open() as connection:
-            with pytest.raises(ConnectionError):  # at whichever call meets it first
-                connection.sendall(b"second")
-                connection.recv(1)
+        with found.open() as connection, pytest.raises(ConnectionError):
+            say(connection, b"second")
         found.says(r"error: peer refused: demand\.workload: expected one of .*, got")
     assert received == [b"first"]
 
@@ -276,9 +280,8 @@ def test_a_keep_may_renew_its_key_unless_that_is_pinned(steward: Steward) -> Non
                     connection.sendall(b"y")
                     assert connection.recv(1) == b"y"
                 else:
-                    with pytest.raises(ConnectionError):  # at whichever call meets it first
-                        connection.sendall(b"y")
-                        connection.recv(1)
+                    with pytest.raises(ConnectionError):
+                        say(connection, b"y")
                     found.says(r"error: peer refused: pin\.key: .*start `donjon connect` again")
 
 
