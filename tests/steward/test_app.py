@@ -458,7 +458,8 @@ def test_a_client_that_goes_away_disturbs_nobody(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "status"), [("GET", "/nothing", 404), ("PUT", "/", 405), ("POST", "/v1/nonce", 405)]
+    ("method", "target", "status"),
+    [("GET", "/nothing", 404), ("GET", "/v1/nonce/", 404), ("PUT", "/", 405), ("POST", "/v1/nonce", 405)],
 )
 def test_unknown_paths_and_methods_are_problems_too(world: World, method: str, target: str, status: int) -> None:
     reply = call(world.public, method, target)

@@ -156,12 +156,11 @@ def _application(service: Service, routes: Routes) -> ASGIApp:
 
         return answer
 
-    return _Strangers(
-        Starlette(
-            routes=[Route(path, endpoint(path, handlers), methods=[*handlers]) for path, handlers in routes.items()]
-        ),
-        service,
+    found = Starlette(
+        routes=[Route(path, endpoint(path, handlers), methods=[*handlers]) for path, handlers in routes.items()]
     )
+    found.router.redirect_slashes = False  # to where a request's Host says
+    return _Strangers(found, service)
 
 
 class _Strangers:
