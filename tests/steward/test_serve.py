@@ -191,6 +191,20 @@ def test_says_that_it_is_not_ready_while_it_drains(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--log-filter", "debug")], ids=["usually", "when it is asked for"])
+def test_what_is_no_http_is_told_to_whoever_asks(tmp_path: Path, words: tuple[str, ...]) -> None:
+    process = Process(tmp_path, *words)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", process.port), 10) as connection:
+            connection.sendall(b"GARBAGE\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert process.end() == 0
+    told = [line for line in process.said if "Invalid HTTP request" in line]
+    assert len(told) == (3 if words else 0)
+    assert all(line.startswith("donjon: ") for line in process.said), process.said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"POST / HT"], ids=["nothing", "half a line"])
 def test_ends_a_connection_on_which_no_request_arrives(tmp_path: Path, sent: bytes) -> None:
     words = ["steward", "serve", "--addr", "127.0.0.1", "--port", "0", "--admin-port", "0"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from donjon.errors import DonjonError, PlatformError, UsageError, words_of
-from donjon.log import Logger
+from donjon.log import Logger, printable
 from donjon.steward import app
 from donjon.steward.service import Service
 
@@ -134,6 +135,7 @@ async def _run(
     drain: float,
     reload: Reload | None,
 ) -> None:
+    _Forward(logger).attach()
     servers = [
         _Server(_config(app.public(service), context)),
         _Server(_config(app.admin(service), None)),
@@ -189,6 +191,28 @@ async def _reload(service: Service, reload: Reload | None, hangup: asyncio.Event
             result = "refused"
             logger.error(f"kept what was there: {type(error).__name__}: {error}", target="donjon.steward")
         service.metrics.count("reloads_total", result=result)
+
+
+class _Forward(logging.Handler):
+    """Hands what the server has to say to our log: what clients do wrong only to whoever asks for it.
+
+    Without this Python would print it, a line for each request that is no HTTP, whatever the log's filter says.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line for what happened, without a traceback."""
+        say = self._log.error if record.levelno >= logging.ERROR else self._log.debug
+        say(printable(record.getMessage()), "donjon.steward")
+
+    def attach(self) -> None:
+        """Take the place of whatever would print."""
+        for name in ("uvicorn.error", "asyncio"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [self], False
 
 
 class _Server(uvicorn.Server):
