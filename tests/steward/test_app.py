@@ -225,6 +225,12 @@ def test_real_keeps_of_enarx_get_the_answers_that_the_vectors_expect(
     world.service.writer.close()
 
 
+def test_a_bundle_of_rubbish_fills_the_record_with_one_entry(world: World) -> None:
+    """66 bytes that anybody can send must not become 20 KB that are kept for ever."""
+    assert world.post(encode(SEQUENCE, *[b"\x30\x00"] * 32), app.BUNDLE).status == 400
+    assert len(world.entries()) == 1
+
+
 def test_one_bad_request_spoils_a_bundle(world: World) -> None:
     assert world.post(encode(SEQUENCE, kvm_request(), request()), app.BUNDLE).status == 401
     assert [entry["verdict"] for entry in world.entries()] == ["accepted", "refused"]

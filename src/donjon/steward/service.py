@@ -224,7 +224,8 @@ class Service:
     ) -> tuple[Answer, ...]:
         """Judge requests, issue what is granted, record all of it.
 
-        Of several requests all get a certificate, or none does.
+        Of several requests all get a certificate, or none does: what comes behind one that is refused is not judged,
+        and has no answer.
 
         Args:
             issue: False only asks what would be decided.
@@ -256,6 +257,8 @@ class Service:
                 decision, may_change = await self.depot.settle(partial(judge, data), now, deadline, trust)
             decisions.append(decision)
             later.append(may_change)
+            if not decision.accepted:
+                break  # so nobody gets a certificate; and a bundle of rubbish fills the record with one entry, not 32
         wanted = issue and all(decision.accepted for decision in decisions)
         issued = [self.authority.issue(decision.require(), now) if wanted else None for decision in decisions]
         pairs = list(zip(decisions, issued, strict=True))
