@@ -35,7 +35,7 @@ from donjon.steward.procedure import Decision, Trust, decide
 from donjon.tee import sgx, snp, tdx
 from donjon.tee.contract import Need, Roots
 from donjon.tee.intel.collateral import Collateral, to_json
-from donjon.tee.intel.simulate import TeeName, enclave, platform_numbers
+from donjon.tee.intel.simulate import FRESH, TeeName, enclave, platform_numbers
 from donjon.tee.snp.layout import Product
 from donjon.tee.snp.simulate import Chip
 from donjon.tee.snp.vek import read_vek
@@ -624,6 +624,33 @@ def test_intels_lists_pass_within_the_window(intel_lab: Lab) -> None:
     assert decision.accepted, decision.failures
     assert any("the newest collateral at hand is not fresh" in note for note in decision.notes)
     assert any("ended 1 days" in note for note in decision.notes)
+
+
+def test_the_window_is_not_for_what_can_be_had(intel_lab: Lab) -> None:
+    """One list that has ended and cannot be had anew is no reason to take another that somebody sent along."""
+    intel_lab.words, intel_lab.directory = 'stale = "2d"', None
+    ended = current("sgx")
+
+    async def run() -> Decision:
+        depot = intel_lab.depot()
+        assert (await intel_lab.ask(depot, quoted("sgx")))[0][0].accepted
+        intel_lab.clock.move(FRESH)
+        for key in tuple(depot._held):
+            if key.need.name.startswith("tcb-"):
+                del depot._held[key]  # of a kind of platform that is new here
+            else:
+                depot._fail(key, 3600, down=True)
+        newer = current("sgx", intel_lab.clock.now)
+        intel_lab.fake.has_collateral(intels.intel(), intels.platform(), "sgx", newer)
+        [(decision, _)] = await intel_lab.ask(depot, quoted("sgx", collateral=Collateral(tcb_info=ended.tcb_info)))
+        await depot.close()
+        return decision
+
+    decision = asyncio.run(run())
+    assert decision.accepted, decision.failures
+    notes = {check.name: check.note for check in decision.checks if check.name.endswith(".validity")}
+    assert notes["root_ca_crl.validity"], "ended, and within the window"
+    assert not notes["tcb_info.validity"]
 
 
 @pytest.mark.parametrize(

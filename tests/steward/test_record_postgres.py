@@ -186,6 +186,12 @@ def test_another_format_is_refused(server: Server) -> None:
         open_book(server.url)
 
 
+def test_a_password_in_an_address_that_cannot_be_read_is_not_shown_either() -> None:
+    with pytest.raises(UsageError, match=r"^record: expected the address of a database: ") as caught:
+        open_book("postgresql://u:secret@[::1/d")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -304,6 +304,16 @@ def test_an_anchor_that_openssl_cannot_read_is_named(ends: Ends) -> None:
         client_context(None, [b""])
 
 
+def test_a_certificate_that_hides_behind_another_is_not_trusted() -> None:
+    """OpenSSL reads on where tools that show a file stop."""
+    shown, hidden = self_signed(), self_signed()
+    with pytest.raises(ParseError, match=r"^certificate 2 to be trusted: expected one certificate, got 2$"):
+        client_context(None, [self_signed().certificate, shown.certificate + hidden.certificate])
+    with pytest.raises(ParseError, match=r"^certificate 1 to be trusted: expected one certificate, got 2$"):
+        server_context(shown, [shown.certificate + hidden.certificate])
+    client_context(None, [shown.certificate, shown.certificate])  # one twice is one
+
+
 def test_roots_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
     empty.write_text("no certificates")

@@ -168,21 +168,24 @@ class Depot:
     def _trust(self, kind: Tee, base: Trust, now: datetime, missed: dict[Key, Need]) -> Trust:
         def complete(evidence: Any, own: Any) -> Any:
             own = base.complete(evidence, own)
-            late = False
+            late, lacking = False, False
             for need in kind.needs(evidence):
                 key = Key(kind.NAME, need)
                 held = self._get(key)
                 if held is None:
                     missed[key] = need
+                    lacking = lacking or self._may_ask(key)
                     continue
                 held.used = now
                 if now > held.piece.ends and not need.lasting:
                     if not self._may_be_late(key, now - held.piece.ends):
                         missed[key] = need
+                        lacking = lacking or self._may_ask(key)
                         continue
                     late = True
                 own = kind.join(own, held.piece.collateral)
-            return replace(own, grace=self.settings.stale) if late else own
+            # It opens for what was sent as well: so only when nothing more can be had.
+            return replace(own, grace=self.settings.stale) if late and not lacking else own
 
         return Trust(base.roots, complete)
 

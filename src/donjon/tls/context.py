@@ -96,11 +96,16 @@ def _only_tls13(context: ssl.SSLContext) -> None:
 def _trust_these(context: ssl.SSLContext, roots: Sequence[bytes]) -> None:
     """Nothing but these: each may end a chain, whether it has signed itself or not."""
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    known = 0
     for number, root in enumerate(roots, 1):
         try:
             context.load_verify_locations(cadata=root)
         except (ssl.SSLError, ValueError) as error:
             raise ParseError(f"certificate {number} to be trusted: expected one that OpenSSL can read") from error
+        before, known = known, context.cert_store_stats()["x509"]
+        if known > before + 1:  # OpenSSL takes all that it finds, one behind the other; tools that show files do not
+            text = f"certificate {number} to be trusted: expected one certificate, got {known - before}"
+            raise ParseError(text, "put each into a block of its own")
 
 
 def _trust_system(context: ssl.SSLContext) -> None:

@@ -61,7 +61,8 @@ class PostgresRecord:
         try:
             parts = conninfo_to_dict(where)
         except psycopg.Error as error:
-            raise UsageError(f"record: expected the address of a database: {_words(error)}") from error
+            said = str(error).replace(where, "it").strip()[:200]  # libpq quotes what it cannot read, with a password
+            raise UsageError(f"record: expected the address of a database: {said}") from None
         if _SECRETS & set(parts):
             hint = "put it into the file that PGPASSFILE names, or into a service file"
             raise UsageError("record: expected an address without a password, as others can read it", hint)
