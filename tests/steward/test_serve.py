@@ -260,6 +260,7 @@ def test_ends_a_connection_on_which_nobody_takes_the_answers(tmp_path: Path) -> 
         (["--policy", "missing"], 2, "cannot read missing"),
         (["--roots", "bad.toml"], 1, "bad.toml:1:"),
         (["--state", "bad.toml"], 3, "cannot make bad.toml"),
+        (["--port", "0", "--admin-port", "0", "--record", "."], 3, "cannot open the record"),
     ],
 )
 def test_says_what_is_wrong(

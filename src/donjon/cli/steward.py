@@ -169,8 +169,8 @@ def serve(options: Options) -> int:
     with contextlib.ExitStack() as stack:
         public = stack.enter_context(server.listen(options.addr, ports[0]))
         admin = stack.enter_context(server.listen(options.admin_addr, ports[1]))
-        authority = found or _new_authority(options, log)  # which nothing is left of where no service starts
         writer = stack.enter_context(contextlib.closing(Writer(open_book(path))))
+        authority = found or _new_authority(options, log)  # which nothing is left of where no service starts
         _warn(policy, log)
         keep = os.path.join(_state(options), "collateral")
         depot = Depot(keep, inputs.trust, policy.collateral, inputs.vendors, log, supplied=inputs.supplied)
