@@ -275,11 +275,16 @@ def test_nobody_makes_what_cannot_be_read() -> None:
 # The command
 
 
+def keep(name: str, key: Any) -> None:
+    Path(name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    Path(name).chmod(0o600)
+
+
 def test_endorse_prints_a_statement_that_judge_believes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("release.key").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    keep("release.key", KEY)
     words = ["steward", "endorse", LAUNCH.hex(), "--key", "release.key", "--title", "shop 1.0"]
     assert main([*words, "--until", "9999-01-01T00:00:00Z"]) == 0
     assert capfd.readouterr().err == ""
@@ -298,22 +303,31 @@ def test_endorse_prints_a_statement_that_judge_believes(
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("words", "text", "code"),
     [
-        (["zz", "--key", "k", "--until", "2026-07-01T00:00:00Z"], "DIGEST: expected 64 hex digits"),
-        (["00" * 32, "--key", "k", "--until", "2026-07-01T00:00:00Z"], "k: expected a private key in PEM"),
-        (["00" * 32, "--key", "rsa", "--until", "2026-07-01T00:00:00Z"], "rsa: expected a key of P-256"),
-        (["00" * 32, "--key", "good", "--until", "tomorrow"], "--until: expected a time"),
+        (["zz", "--key", "k", "--until", "2026-07-01T00:00:00Z"], "DIGEST: expected 64 hex digits", 2),
+        (["00" * 32, "--key", "k", "--until", "2026-07-01T00:00:00Z"], "k: expected a private key in PEM", 1),
+        (["00" * 32, "--key", "rsa", "--until", "2026-07-01T00:00:00Z"], "rsa: expected a key of P-256", 1),
+        (["00" * 32, "--key", "good", "--until", "tomorrow"], "--until: expected a time", 2),
+        (["00" * 32, "--key", "open", "--until", "2026-07-01T00:00:00Z"], "its owner alone can read", 2),
+        (["00" * 32, "--key", "none", "--until", "2026-07-01T00:00:00Z"], "cannot read none", 2),
     ],
 )
 def test_endorse_says_what_is_wrong(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], text: str
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    text: str,
+    code: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("k").write_text("no key")
-    for name, key in (("rsa", rsa.generate_private_key(65537, 2048)), ("good", KEY)):
-        Path(name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    assert main(["steward", "endorse", *words]) == 2
+    Path("k").chmod(0o600)
+    for name, key in (("rsa", rsa.generate_private_key(65537, 2048)), ("good", KEY), ("open", KEY)):
+        keep(name, key)
+    Path("open").chmod(0o640)
+    assert main(["steward", "endorse", *words]) == code
     assert text in capfd.readouterr().err
 
 

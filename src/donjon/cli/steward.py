@@ -228,21 +228,15 @@ def endorse(options: Options) -> int:
     """Sign a statement that vouches for a workload, and print it.
 
     Raises:
-        UsageError: the digest, the key or a time is wrong.
+        UsageError: the digest or a time is wrong, or others can read the key. ParseError: it is none.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from donjon.steward.authority import read_key
 
     digest = _digest("DIGEST", options.digest)
     try:
-        key = load_pem_private_key(read(options.key, 64 * 1024), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        hint = "make one: openssl genpkey -algorithm ed25519 -out release.key"
-        raise UsageError(
-            f"{printable(options.key)}: expected a private key in PEM, without a password", hint
-        ) from error
-    if not isinstance(key, endorsement.PrivateKey):
-        raise UsageError(f"{printable(options.key)}: expected a key of P-256, P-384 or Ed25519")
+        key = read_key(options.key)
+    except ParseError as error:
+        raise ParseError(error.message, "make one: openssl genpkey -algorithm ed25519 -out release.key") from error
     until = read_time(options.until, "--until")
     if until <= datetime.now(UTC):
         log = tui.logger(options.log_filter, options.log_target)

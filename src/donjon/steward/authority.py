@@ -252,7 +252,16 @@ def from_files(key: str, certificates: str) -> Authority:
     Raises:
         UsageError: a file is missing, a key can be read by others, they do not fit. ParseError: they are malformed.
     """
-    return Authority(_key(key, _read(key, private=True)), _certificates(certificates, _read(certificates)))
+    return Authority(read_key(key), _certificates(certificates, _read(certificates)))
+
+
+def read_key(path: str) -> PrivateKey:
+    """A private key in PEM, PKCS#8: P-256, P-384 or Ed25519; readable by its owner alone.
+
+    Raises:
+        UsageError: it is missing, or can be read by others. ParseError: it is no such key.
+    """
+    return _key(path, _read(path, private=True))
 
 
 def _certify(
