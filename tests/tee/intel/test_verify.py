@@ -697,7 +697,7 @@ def test_a_report_is_never_made_of_something_unknown() -> None:
     checks = Checks("sgx")
     checks.that("something", True, 1, 1, "")
     with pytest.raises(BugError, match="a quote without a failed check, of which the state is unknown"):
-        genuine(checks, None, Findings())
+        genuine(checks, None, Findings(), Collateral(), intel().roots())
 
 
 def test_an_error_says_what_was_expected_and_what_came() -> None:

@@ -1,14 +1,15 @@
 """A second opinion: the library `dcap-qvl` (Rust, by Phala) behind our parser, for quotes of SGX and TDX alike.
 
 It has nothing in common with `verify.py` but the specifications, so a mistake in one of the two shows as a difference;
-the tests compare both on every vector and on simulated platforms in every state. It is not the only judge, as it says
-less than policy needs (one error instead of every check) and more than it knows (it refuses what policy has to decide).
+the tests compare both on every vector and on simulated platforms in every state, and a Steward asks both, unless its
+policy says otherwise (`second_opinion`). It is not the only judge, as it says less than policy needs (one error instead
+of every check) and more than it knows (it refuses what policy has to decide).
 
 Before it is asked, our parser has had its say: outer certification data of type 6, lengths that fit, a certification
 type of 5 are facts by then, none of which it asks for; bytes after the quote, which it passes over, are refused here.
 
 How it differs, as of 0.7.0 (`DIFFERENCES` names the words of its errors; tests hold every line of this list):
-- debug, SEPT_VE_DISABLE = 0, other reserved attributes and a service TD are errors, not facts for a policy;
+- debug, migration, SEPT_VE_DISABLE = 0, other reserved attributes and a service TD are errors, not facts for a policy;
 - a platform, QE or module below all levels is an error, not a state, and so is a revoked one;
 - a newer module that the lists do not know is an error; we say that the TD's own module is out of date;
 - a TD_QE identity of version 3, several levels with the same numbers, and unknown keys that stand twice are taken; we
@@ -21,7 +22,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from donjon.errors import ParseError, PlatformError
@@ -30,9 +33,12 @@ from donjon.tee.intel.collateral import Collateral, to_json
 from donjon.tee.intel.layout import PCK_CHAIN, Signature
 from donjon.tee.intel.verify import ROOT, Genuine
 
+AGREES = "dcap_qvl.agrees"
+SPEC = "dcap-qvl 0.7"
 DIFFERENCES = {
     "Debug mode is enabled": "debug is for policy to refuse",
     "SEPT_VE_DISABLE is not enabled": "attributes are for policy to refuse",
+    "TD migration is enabled": "attributes are for policy to refuse",
     "Reserved bits in TD attributes are set": "attributes are for policy to refuse",
     "Invalid MR service TD": "service TDs are for policy to refuse",
     "No matching TCB level found": "below all levels is a state, NotSupported",
@@ -78,6 +84,12 @@ class Opinion:
         return next((reason for words, reason in DIFFERENCES.items() if words in self.error), "")
 
 
+@cache
+def is_installed() -> bool:
+    """Whether there is such a library here; the part `steward` of this project brings it."""
+    return find_spec("dcap_qvl") is not None
+
+
 def opinion(evidence: Evidence, collateral: Collateral, roots: Roots, now: datetime) -> Opinion:
     """Ask the library.
 
@@ -89,7 +101,7 @@ def opinion(evidence: Evidence, collateral: Collateral, roots: Roots, now: datet
     try:
         library: Any = import_module("dcap_qvl")
     except ImportError as error:
-        raise PlatformError("dcap-qvl is not installed", "install donjon with the extra that needs it") from error
+        raise PlatformError("dcap-qvl is not installed", "install the part `steward` of donjon") from error
     anchor = roots.anchors.get(ROOT)
     if anchor is None:
         return Opinion("", (), "no root is pinned")
@@ -117,10 +129,10 @@ def check_agreement(checks: Checks, report: Genuine[Evidence], said: Opinion) ->
     Returns:
         False when it does not: then one of the two is wrong, and nobody should rely on either.
     """
-    name, spec = "dcap_qvl.agrees", "dcap-qvl 0.7"
     if said.error:
-        return checks.that(name, said.genuine, said.error, f"{report.status}", spec, said.difference)
+        found = f"{said.error}: {said.difference}" if said.difference else said.error
+        return checks.that(AGREES, said.genuine, found, f"{report.status}", SPEC)
     same = said.status == report.status and set(said.advisories) == set(report.advisories)
     ours = f"{report.status} {' '.join(sorted(report.advisories))}".strip()
     theirs = f"{said.status} {' '.join(sorted(said.advisories))}".strip()
-    return checks.that(name, same, theirs, ours, spec)
+    return checks.that(AGREES, same, theirs, ours, SPEC)

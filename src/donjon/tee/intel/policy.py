@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from donjon.tee.contract import Checks, Hex16, Model
+from donjon.tee.intel import dcap
 from donjon.tee.intel.pck import SgxType
 from donjon.tee.intel.tcb import Hex6, TcbStatus
 from donjon.tee.intel.verify import Genuine
@@ -43,6 +44,7 @@ class IntelPolicy(Model, frozen=True, kw_only=True):
         allow_dynamic_platform, allow_cached_keys, allow_smt: what Intel says of servers of several packages.
         fmspc, fmspc_blacklist: kinds of platforms that may pass, and that may not; an empty list asks nothing.
         ppid, ppid_blacklist: single platforms; against forged evidence after keys were taken out of a processor.
+        second_opinion: the library dcap-qvl, where it is installed, has to say the same as our own verification.
     """
 
     allowed_statuses: tuple[TcbStatus, ...] = ()
@@ -60,6 +62,7 @@ class IntelPolicy(Model, frozen=True, kw_only=True):
     fmspc_blacklist: tuple[Hex6, ...] = ()
     ppid: tuple[Hex16, ...] = ()
     ppid_blacklist: tuple[Hex16, ...] = ()
+    second_opinion: bool = True
 
     def __post_init__(self) -> None:
         for status in HOPELESS:
@@ -73,6 +76,7 @@ def judge_platform(checks: Checks, report: Genuine[Any], policy: IntelPolicy, no
     Args:
         now: the time of judgement.
     """
+    _judge_second_opinion(checks, report, policy, now)
     _judge_status(checks, report, policy, now)
     _judge_lists(checks, report, policy, now)
     spec = "SGX-PCK 5.1"
@@ -100,6 +104,23 @@ def judge_platform(checks: Checks, report: Genuine[Any], policy: IntelPolicy, no
         checks.skip("platform.ppid", "the policy names no single platforms", spec)
     denied = platform.ppid in policy.ppid_blacklist
     checks.that("platform.ppid_blacklist", not denied, "a PPID, not shown", "not on the list", spec)
+
+
+def _judge_second_opinion(checks: Checks, report: Genuine[Any], policy: IntelPolicy, now: datetime) -> None:
+    """Whether the library agrees; it is asked of what we have found genuine, as it says less of anything else."""
+    why = ""
+    if not policy.second_opinion:
+        why = "the policy asks for none"
+    elif report.stale:
+        why = "collateral has ended, of which the library takes none"
+    elif getattr(report.evidence, "trailing", b""):
+        why = "there are bytes after the quote, which the library passes over"
+    elif not dcap.is_installed():
+        why = "the library is not installed"
+    if why:
+        checks.skip(dcap.AGREES, why, dcap.SPEC)
+    else:
+        dcap.check_agreement(checks, report, dcap.opinion(report.evidence, report.collateral, report.roots, now))
 
 
 def _judge_status(checks: Checks, report: Genuine[Any], policy: IntelPolicy, now: datetime) -> None:

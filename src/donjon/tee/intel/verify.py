@@ -111,6 +111,7 @@ class Genuine(Generic[E_co]):
 
     Args:
         evidence: as parsed. The other fields are those of `Findings`, where all of them are known.
+        collateral, roots: with which it was verified, for a second opinion.
     """
 
     evidence: E_co
@@ -123,6 +124,8 @@ class Genuine(Generic[E_co]):
     advisories: tuple[str, ...]
     evaluation: int
     stale: timedelta
+    collateral: Collateral
+    roots: Roots
 
     def tcb(self) -> dict[str, object]:
         """The state in Intel's words, for verdicts and certificates."""
@@ -141,7 +144,7 @@ class Genuine(Generic[E_co]):
         return shown
 
 
-def genuine(checks: Checks, evidence: E, found: Findings) -> Genuine[E]:
+def genuine(checks: Checks, evidence: E, found: Findings, collateral: Collateral, roots: Roots) -> Genuine[E]:
     """Put evidence and findings together.
 
     Raises:
@@ -169,6 +172,8 @@ def genuine(checks: Checks, evidence: E, found: Findings) -> Genuine[E]:
         found.advisories,
         found.evaluation,
         found.stale,
+        collateral,
+        roots,
     )
 
 

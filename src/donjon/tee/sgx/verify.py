@@ -28,7 +28,7 @@ def verify(
     now = utc(now)
     checks = Checks("sgx")
     found = examine(checks, evidence, collateral, roots, now)
-    report = genuine(checks, evidence, found)
+    report = genuine(checks, evidence, found, collateral, roots)
     body = evidence.body
     return checks.verified(
         product=f"FMSPC {report.platform.fmspc.hex().upper()}",

@@ -29,7 +29,7 @@ def verify(
     now = utc(now)
     checks = Checks("tdx")
     found = examine(checks, evidence, collateral, roots, now)
-    report = genuine(checks, evidence, found)
+    report = genuine(checks, evidence, found, collateral, roots)
     body = evidence.body
     return checks.verified(
         product=f"FMSPC {report.platform.fmspc.hex().upper()}",
