@@ -219,6 +219,13 @@ def test_does_not_write_over_an_authority(ca: Authority, directory: str) -> None
         authority.create(directory, NOW)
 
 
+def test_says_what_is_left_of_one_whose_making_was_broken_off(tmp_path: Path) -> None:
+    (tmp_path / "root.key").touch()
+    with pytest.raises(UsageError) as caught:
+        authority.create(str(tmp_path), NOW)
+    assert caught.value.hint == "its making was broken off: remove what is there (root.key), or name another directory"
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 @pytest.mark.parametrize("name", ["issuing.pem", "root.key"])
 def test_refuses_a_key_that_others_can_read(tmp_path: Path, name: str, mode: int) -> None:

@@ -166,6 +166,7 @@ def test_speaks_tls(tmp_path: Path) -> None:
     (tmp_path / "tls.key").write_bytes(identity.key_pem())
     (tmp_path / "tls.crt").write_bytes(identity.chain_pem())
     process = Process(tmp_path, "--tls-key", "tls.key", "--tls-crt", "tls.crt")
+    assert any("tls.key: everybody on this machine can read the key" in line for line in process.said)
     context = ssl.create_default_context(cadata=identity.chain_pem().decode())
     connection = http.client.HTTPSConnection("127.0.0.1", process.port, timeout=10, context=context)
     with closing(connection):

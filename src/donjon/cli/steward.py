@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -164,6 +165,9 @@ def serve(options: Options) -> int:
     ports = [_number(options[key], f"--{key.replace('_', '-')}", 65535) for key in ("port", "admin_port")]
     drain = _number(options.drain, "--drain", 3600)
     context = _tls(server.Tls, options)
+    if options.tls_key is not None and os.stat(options.tls_key).st_mode & stat.S_IROTH:
+        name = printable(options.tls_key)
+        log.warn(f"{name}: everybody on this machine can read the key for TLS: chmod o= {name}", "donjon.steward")
     found = _authority(options)
     path = options.record or os.path.join(_state(options), "record.sqlite")
     with contextlib.ExitStack() as stack:

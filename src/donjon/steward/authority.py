@@ -192,7 +192,9 @@ def create(directory: str, now: datetime, name: str = "Donjon Steward") -> Autho
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
         if any(os.path.lexists(os.path.join(directory, item)) for item in _NAMES):
-            raise UsageError(f"{directory}: there is an authority already", "use it, or name another directory")
+            rest = ", ".join(item for item in _NAMES if os.path.lexists(os.path.join(directory, item)))
+            hint = "use it" if exists(directory) else f"its making was broken off: remove what is there ({rest})"
+            raise UsageError(f"{directory}: there is an authority already", f"{hint}, or name another directory")
         root_key, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
         root = _certify(f"{name} Root", f"{name} Root", root_key, root_key, now, now + ROOT_LIFE, 1)
         issuing = _certify(f"{name} Issuing", f"{name} Root", key, root_key, now, now + ISSUING_LIFE, 0)
