@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from donjon.errors import ParseError
 from donjon.steward.request import MAX_BUNDLE, MAX_REQUEST, MAX_REQUESTS, parse_bundle, parse_request
-from donjon.wire.der import BIT_STRING, OCTET_STRING, SEQUENCE, encode
+from donjon.wire.der import BIT_STRING, INTEGER, OCTET_STRING, OID, SEQUENCE, encode, oid_content
 from tests.steward.requests import KVM, REAL, Key, kvm_request, new_key, request, spki
 
 KEYS: dict[str, Key] = {
@@ -91,7 +91,14 @@ def compressed() -> bytes:
     )
 
 
+def of_a_huge_version() -> bytes:
+    info = encode(SEQUENCE, encode(INTEGER, b"\x7f" * 20_000))
+    algorithm = encode(SEQUENCE, encode(OID, oid_content("1.3.101.112")))
+    return encode(SEQUENCE, info, algorithm, encode(BIT_STRING, bytes(65)))
+
+
 REFUSED = {
+    "a version that no message can hold": (of_a_huge_version(), "expected an INTEGER of at most 64 bytes, got 20000"),
     "nothing": (b"", "request at 0x000: expected SEQUENCE, got 0 bytes"),
     "four bytes": (b"\1\2\3\4", "request at 0x000: expected SEQUENCE, got BOOLEAN"),
     "too much": (bytes(MAX_REQUEST + 1), "request: expected at most 524288 bytes, got 524289"),

@@ -63,6 +63,16 @@ def test_hands_out_a_value_with_its_header() -> None:
         ("0200", lambda s: s.integer("x"), "T.x at 0x000: expected an INTEGER of at least 1 byte, got nothing"),
         ("0202007f", lambda s: s.integer("x"), "T.x at 0x000: expected the shortest form of the INTEGER, got 007f"),
         ("0202ff80", lambda s: s.integer("x"), "T.x at 0x000: expected the shortest form of the INTEGER, got ff80"),
+        (
+            "028207d0" + "7f" * 2000,
+            lambda s: s.integer("x"),
+            "T.x at 0x000: expected an INTEGER of at most 64 bytes, got 2000 bytes",
+        ),
+        (
+            "018207d0" + "7f" * 2000,
+            lambda s: s.boolean("x"),
+            f"T.x at 0x000: expected a BOOLEAN of 00 or ff, got {'7f' * 16}",
+        ),
         ("30800000", lambda s: s.sequence(), "T at 0x000: expected a length of 1 to 5 bytes, got 80"),
         ("3085010203040506", lambda s: s.sequence(), "T at 0x000: expected a length of 1 to 5 bytes, got 85"),
         ("3082ff", lambda s: s.sequence(), "T at 0x000: expected a length of 1 to 5 bytes, got 82"),

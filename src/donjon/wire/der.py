@@ -33,6 +33,9 @@ GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 
+MAX_INTEGER = 64
+"""Bytes of an INTEGER. Versions, counts and serial numbers are read so; RFC 5280 gives a serial number 20."""
+
 _NAMES = {
     BOOLEAN: "BOOLEAN",
     INTEGER: "INTEGER",
@@ -146,9 +149,11 @@ class Der:
         return self.inside(SET, field)
 
     def integer(self, field: str) -> int:
-        """An INTEGER, of any sign."""
+        """An INTEGER, of any sign and at most MAX_INTEGER bytes."""
         at = self._at
         content = self.take(INTEGER, field)
+        if len(content) > MAX_INTEGER:  # Python writes none of more than 4300 digits into a message, and raises
+            raise self.refuse(field, f"an INTEGER of at most {MAX_INTEGER} bytes", f"{len(content)} bytes", at)
         if not content:
             raise self.refuse(field, "an INTEGER of at least 1 byte", "nothing", at)
         if len(content) > 1 and ((content[0] == 0 and content[1] < 0x80) or (content[0] == 0xFF and content[1] > 0x7F)):
@@ -160,7 +165,7 @@ class Der:
         at = self._at
         content = self.take(BOOLEAN, field)
         if content not in {b"\0", b"\xff"}:
-            raise self.refuse(field, "a BOOLEAN of 00 or ff", content.hex() or "nothing", at)
+            raise self.refuse(field, "a BOOLEAN of 00 or ff", content[:16].hex() or "nothing", at)
         return content == b"\xff"
 
     def octets(self, field: str) -> bytes:
