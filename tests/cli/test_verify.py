@@ -157,7 +157,7 @@ def test_judges_evidence_in_the_certificate(steward: Steward, bare: Server, capf
     assert "judged by    the evidence itself" in capfd.readouterr().out
     capfd.readouterr()
     assert main(always) == 4  # nobody believes these roots
-    assert "simulated hardware needs the roots of its lab" in capfd.readouterr().err
+    assert "name those of its lab, --roots lab/roots.toml" in capfd.readouterr().err
     assert main(["verify", bare.address, "--roots", str(steward.roots())]) == 4
     assert "evidence.attested" in capfd.readouterr().err
 

@@ -60,7 +60,7 @@ AGE_UNKNOWN = "evidence of unknown age: no nonce"
 ITSELF = "the evidence itself"
 SIGNED_BY = {"chain.vek_signature", "pck.root", "platform.anchor"}
 """The checks that fail when nobody known has signed the evidence: of SNP, of SGX and TDX, of CCA."""
-UNKNOWN_ROOT = "it leads to no root that is known here: simulated hardware needs the roots of its lab, lab/roots.toml"
+UNKNOWN_ROOT = "it leads to no known root: for simulated hardware name those of its lab, --roots lab/roots.toml"
 
 _SEAL = object()
 
