@@ -149,7 +149,9 @@ def test_makes_a_lab(here: Path, capfd: Captured) -> None:
     assert main(["sim", "init", "new"]) == 0
     sim.load("new")
     assert main(["sim", "init", "new"]) == 2
-    assert "expected an empty directory" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "expected an empty directory" in err
+    assert "hint: it is a lab already: use it with --sim new" in err
     assert main(["sim", "init", "p.toml"]) == 2
     assert "expected a directory, got a file" in capfd.readouterr().err
     assert main(["sim", "init", "/proc/new"]) == 3

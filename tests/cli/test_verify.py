@@ -155,7 +155,9 @@ def test_judges_evidence_in_the_certificate(steward: Steward, bare: Server, capf
     always = ["verify", bare.address, "--accept-unattested"]
     assert main([*always, "--roots", str(steward.roots()), "--workload", WORKLOAD.hex()]) == 0
     assert "judged by    the evidence itself" in capfd.readouterr().out
+    capfd.readouterr()
     assert main(always) == 4  # nobody believes these roots
+    assert "name those of its lab, --roots lab/roots.toml" in capfd.readouterr().err
     assert main(["verify", bare.address, "--roots", str(steward.roots())]) == 4
     assert "evidence.attested" in capfd.readouterr().err
 
@@ -298,6 +300,8 @@ def test_what_is_malformed_in_a_file_is_no_refusal(steward: Steward, here: Path,
 
 WRONG: dict[str, tuple[list[str], int, str]] = {
     "no file": (["missing.pem"], 2, "no such file"),
+    "a host without a port": (["keep.example.com"], 2, "hint: .*a Keep is named as HOST:PORT"),
+    "an address of the web": (["https://keep.example.com:1"], 2, "hint: .*a Keep is named as HOST:PORT"),
     "a port without a host": ([":443"], 2, "expected HOST:PORT"),
     "IPv6 without brackets": (["::1:443"], 2, r"hint: an IPv6 address is written \[::1\]:443"),
     "a port beyond all": (["host:70000"], 2, "expected HOST:PORT"),

@@ -314,8 +314,9 @@ def test_check_record_says_what_is_wrong(
 def test_a_port_that_is_taken_is_said_so() -> None:
     with closing(serve.listen("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PlatformError, match=f"cannot listen on 127.0.0.1:{port}: address already in use"):
+        with pytest.raises(PlatformError, match=f"cannot listen on 127.0.0.1:{port}: address already in use") as caught:
             serve.listen("127.0.0.1", port)
+        assert caught.value.hint == "stop what uses it, or choose another port (0: any free one)"
 
 
 def test_listens_on_everything_with_one_socket() -> None:

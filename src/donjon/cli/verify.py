@@ -130,7 +130,7 @@ def _subject(options: Options, demands: Demands) -> tuple[str, Callable[[datetim
         raise UsageError(f"expected at most {files.MAX_FILES} files, got {len(words)}")
     for word in words:
         name = "standard input" if word == STDIN else printable(word)
-        pile.add(name, _stdin() if word == STDIN else read(word, files.MAX_FILE))
+        pile.add(name, _stdin() if word == STDIN else _file(word))
     if len(pile.subjects) > 1:
         raise UsageError(f"expected one thing to judge, got {len(pile.subjects)}", "`donjon steward judge` takes many")
     if not pile.subjects:
@@ -159,6 +159,13 @@ def _address(word: str) -> Any:
     if "/" in word or ":" not in word or not port.isdigit():
         return None
     return read_address(word, "HOST:PORT")
+
+
+def _file(path: str) -> bytes:
+    try:
+        return read(path, files.MAX_FILE)
+    except UsageError as error:
+        raise UsageError(error.message, "check the path; a Keep is named as HOST:PORT, without https://") from error
 
 
 def _stdin() -> bytes:

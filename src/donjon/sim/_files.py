@@ -24,8 +24,9 @@ def make_directory(path: str) -> None:
     """
     try:
         os.makedirs(path, 0o700, exist_ok=True)
-        if os.listdir(path):
-            raise UsageError(f"{path}: expected an empty directory, got one with files", "choose another, or remove it")
+        if held := os.listdir(path):
+            hint = f"it is a lab already: use it with --sim {path}" if "lab.toml" in held else "choose another"
+            raise UsageError(f"{path}: expected an empty directory, got one with files", hint)
         os.chmod(path, 0o700)
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{path}: expected a directory, got a file", "choose another name") from error

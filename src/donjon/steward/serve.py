@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -64,7 +65,9 @@ def listen(address: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise PlatformError(f"cannot listen on {place(address, port)}: {words_of(error)}") from error
+        taken = error.errno == errno.EADDRINUSE
+        hint = "stop what uses it, or choose another port (0: any free one)" if taken else None
+        raise PlatformError(f"cannot listen on {place(address, port)}: {words_of(error)}", hint) from error
     return listener
 
 

@@ -58,6 +58,9 @@ SPEC = "RFC 9334 section 8"
 NOBODY_ASKED = "nobody asked what runs: no workload was demanded"
 AGE_UNKNOWN = "evidence of unknown age: no nonce"
 ITSELF = "the evidence itself"
+SIGNED_BY = {"chain.vek_signature", "pck.root", "platform.anchor"}
+"""The checks that fail when nobody known has signed the evidence: of SNP, of SGX and TDX, of CCA."""
+UNKNOWN_ROOT = "it leads to no known root: for simulated hardware name those of its lab, --roots lab/roots.toml"
 
 _SEAL = object()
 
@@ -299,7 +302,8 @@ def _of_evidence(
     for check in verdict.checks:
         if check.name != "evidence.workload":  # asked with the demands, of both ways in the same words
             checks.record(check)
-    _settle(checks)
+    strange = any(check.name in SIGNED_BY and check.outcome is Outcome.FAILED for check in checks.all)
+    _settle(checks, UNKNOWN_ROOT if strange else None)
     report = verdict.require()
     if report.protected and report_data is not None and not checks.passed("evidence.binding"):
         raise BugError(f"{kind.NAME}: accepted without a check of what it binds")
