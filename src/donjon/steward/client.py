@@ -229,7 +229,7 @@ class Client:
         if 400 <= status < 500:
             raise RefusedError(
                 f"{self.name} refuses ({status}){words}",
-                "its policy decides: `donjon steward judge` shows every check; the Keep does not run without its "
+                "its policy decides, and its operator can read more in its record; the Keep does not run without its "
                 "certificate",
             )
         raise PlatformError(f"{self.name}: expected an answer, got status {status}{words}", "its log says more")
@@ -269,7 +269,7 @@ class Client:
         except ssl.SSLError as error:
             raise VerifyError(
                 f"{self.name}: no TLS with it: {_short(error.reason or str(error), 80).lower().replace('_', ' ')}",
-                "it must speak TLS 1.3 at this address and port",
+                "it must speak TLS 1.3 at this address and port; `donjon steward serve` does with --tls-crt, --tls-key",
             ) from error
         except TimeoutError as error:
             raise UnreachableError(f"{self.name} did not answer within {EXCHANGE_SECONDS:g} s", HINT) from error
