@@ -76,9 +76,9 @@ def judge(options: Options) -> int:
     if len(options.file) > files.MAX_FILES:
         raise UsageError(f"expected at most {files.MAX_FILES} files, got {len(options.file)}")
     for path in options.file:
-        pile.add(printable(path), read(path, files.MAX_FILE))
+        pile.add(printable(path), files.read_file(path, files.MAX_FILE))
     if options.roots is not None:
-        pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
+        pile.add_roots(printable(options.roots), files.read_text(options.roots, files.MAX_ROOTS))
     if not pile.subjects:
         raise UsageError("there is nothing to judge", "name a request or a piece of evidence beside what helps")
     proofs = Proofs(kept=read_endorsements(options.endorsements))
@@ -206,7 +206,7 @@ class _Inputs(NamedTuple):
         policy = read_policy(options.policy)
         pile = files.Pile()
         if options.roots is not None:
-            pile.add_roots(printable(options.roots), text(options.roots, files.MAX_ROOTS))
+            pile.add_roots(printable(options.roots), files.read_text(options.roots, files.MAX_ROOTS))
         supplied = files.read_collateral(_directory(options.collateral, "", files.MAX_FILE))
         return cls(policy, pile.trust(), read_endorsements(options.endorsements), _vendors(policy), supplied)
 
@@ -326,7 +326,7 @@ def _number(given: str, name: str, most: int) -> int:
 
 def read_policy(path: str | None) -> Policy:
     """The policy in a file, or the safe default."""
-    return Policy() if path is None else parse(text(path, MAX_FILE), printable(path))
+    return Policy() if path is None else parse(files.read_text(path, MAX_FILE), printable(path))
 
 
 def read_endorsements(directory: str | None) -> dict[bytes, tuple[Envelope, ...]]:
@@ -352,7 +352,7 @@ def _directory(directory: str | None, ending: str, most: int) -> Iterator[tuple[
         raise UsageError(f"{printable(directory)}: expected at most {files.MAX_IN_DIRECTORY} files")
     for name in names:
         path = os.path.join(directory, name)
-        yield printable(path), read(path, most)
+        yield printable(path), files.read_file(path, most)
 
 
 def read_time(given: str | None, name: str = "--at") -> datetime:
@@ -387,31 +387,3 @@ def read_report_data(given: str | None) -> bytes | None:
     if len(value) != 64:
         raise UsageError(f"--report-data: expected 128 hex digits, got {len(given)} characters")
     return value
-
-
-def text(path: str, most: int) -> str:
-    """A file of text."""
-    try:
-        return read(path, most).decode()
-    except UnicodeDecodeError as error:
-        raise ParseError(f"{printable(path)}: expected UTF-8, got the byte {error.object[error.start]:02x}") from error
-
-
-def read(path: str, most: int) -> bytes:
-    """A file of at most `most` bytes.
-
-    Raises:
-        UsageError: it is missing or a directory. PlatformError: it cannot be read. ParseError: it is longer.
-    """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(most + 1)
-    except ValueError as error:
-        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
-    except OSError as error:
-        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
-    if len(data) > most:
-        raise ParseError(f"{printable(path)}: expected at most {most} bytes, got more")
-    return data

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from donjon.cli import tui
-from donjon.cli.steward import read, read_time
+from donjon.cli.steward import read_time
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 from donjon.log import printable
 from donjon.steward import files
@@ -163,7 +163,7 @@ def _address(word: str) -> Any:
 
 def _file(path: str) -> bytes:
     try:
-        return read(path, files.MAX_FILE)
+        return files.read_file(path, files.MAX_FILE)
     except UsageError as error:
         raise UsageError(error.message, "check the path; a Keep is named as HOST:PORT, without https://") from error
 

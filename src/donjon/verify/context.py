@@ -26,7 +26,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from donjon.errors import UsageError
 from donjon.verify.certificates import read_certificate
@@ -167,8 +167,10 @@ class _Judged:
                 raise PeerRefusedError(self._refusal) from self._refusal
             self.do_handshake()
 
-    def do_handshake(self, *arguments: Any) -> None:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def do_handshake(self, *arguments: Any) -> None:
+            """Of the class that this is mixed into."""
 
 
 class ProvenObject(_Judged, ssl.SSLObject):  # type: ignore[misc]  # `session` is None for good

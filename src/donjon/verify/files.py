@@ -14,7 +14,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.errors import ParseError
 from donjon.log import printable
 from donjon.steward import files
 from donjon.verify import policy as policies
@@ -68,7 +68,7 @@ def expect(
     folder = ""
     if policy is not None:
         path = os.fspath(policy)
-        base = policies.parse(_text(path, policies.MAX_FILE), printable(path))
+        base = policies.parse(files.read_text(path, policies.MAX_FILE), printable(path))
         folder = os.path.dirname(path)
     whole = base.joined(policies.asked(**given))
     from_policy = base.asked  # files that it names stand beside it
@@ -81,7 +81,7 @@ def expect(
     if whole.asked.roots is not None:
         path = os.path.join(folder, whole.asked.roots) if from_policy.roots else whole.asked.roots
         pile = files.Pile()
-        pile.add_roots(printable(path), _text(path, files.MAX_ROOTS))
+        pile.add_roots(printable(path), files.read_text(path, files.MAX_ROOTS))
         extra = pile.trust()
     return whole.demands(anchors, extra)
 
@@ -92,7 +92,7 @@ def read_anchors(path: str) -> list[bytes]:
     Raises:
         ParseError: it holds none, or something else. UsageError: it is missing.
     """
-    data = _read(path, MAX_ROOTS)
+    data = files.read_file(path, MAX_ROOTS)
     try:
         return [item.public_bytes(Encoding.DER) for item in x509.load_pem_x509_certificates(data)]
     except ValueError as error:
@@ -102,26 +102,3 @@ def read_anchors(path: str) -> list[bytes]:
 
 def _words(value: Words | None) -> Words | None:
     return value if value is None or isinstance(value, str) else tuple(value)
-
-
-def _text(path: str, most: int) -> str:
-    try:
-        return _read(path, most).decode()
-    except UnicodeDecodeError as error:
-        raise ParseError(f"{printable(path)}: expected UTF-8, got the byte {error.object[error.start]:02x}") from error
-
-
-def _read(path: str, most: int) -> bytes:
-    """A file of at most `most` bytes."""
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(most + 1)
-    except ValueError as error:
-        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
-    except OSError as error:
-        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
-    if len(data) > most:
-        raise ParseError(f"{printable(path)}: expected at most {most} bytes, got more")
-    return data
