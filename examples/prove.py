@@ -8,6 +8,7 @@ folder that is removed at the end. The exit code is 0 if all of it went as the t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -38,6 +39,10 @@ REFUSED = 4
 
 POLICY = """\
 accept_unattested = true     # simulated hardware passes: for development only
+tees = ["snp"]
+
+[snp]
+hash = ["{measurement}"]
 
 [[workload]]
 title = "echo"
@@ -85,14 +90,15 @@ def show() -> None:
     make_tls_files()
     say("A machine with simulated SNP hardware, whose roots are made on the spot:")
     donjon("sim", "init", "lab")
+    measurement = measured()
     ports = free_port(), free_port()
     Path("Enarx.toml").write_text(ENARX_TOML.format(steward=f"https://127.0.0.1:{ports[0]}", port=ports[1]))
     say("What shall run has one digest: of the module, its Enarx.toml, and all that these name.")
     workload = donjon("workload", "digest", str(MODULE), "--wasmcfgfile", "Enarx.toml").strip()
     other = donjon("workload", "digest", str(MODULE), "--wasmcfgfile", "Enarx.toml", "--", "--surprise").strip()
-    Path("steward.toml").write_text(POLICY.format(workload=workload))
+    Path("steward.toml").write_text(POLICY.format(workload=workload, measurement=measurement))
     with ExitStack() as stack:
-        say("A Steward that gives certificates to this workload and to no other:")
+        say("A Steward that gives certificates to this workload, in this guest, and to nothing else:")
         stack.enter_context(
             running(
                 "on https",
@@ -117,6 +123,20 @@ def show() -> None:
         "\nThe hardware was simulated: formats, signatures, policy, certificates and refusals are the real ones, but\n"
         "who holds the files in `lab` can make such evidence too. So everybody had to say that they accept it.\n"
     )
+
+
+def measured() -> str:
+    """The launch digest of the lab's guests, by which a policy names the code that runs a workload."""
+    say("What its guests measure, evidence tells; a policy names that code:")
+    donjon("sim", "evidence", "--report-data", "00" * 64, "guest.bin")
+    words = ("verify", "guest.bin", "--roots", "lab/roots.toml", "--accept-unattested", "--json")
+    show_command((*words, "|", "grep", "measurement"))
+    done = subprocess.run(
+        [sys.executable, "-m", "donjon", *words], capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    found: str = json.loads(done.stdout)["proof"]["measurement"]
+    print(f'    "measurement": "{found}",', flush=True)
+    return found
 
 
 def talk(port: int, workload: str) -> None:

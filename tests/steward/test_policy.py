@@ -82,6 +82,13 @@ def test_knows_its_own_text_by_a_digest() -> None:
     assert parse("# a\n").digest == sha256(b"# a\n").digest() != parse("").digest
 
 
+def test_says_of_which_tees_any_guest_passes() -> None:
+    assert Policy().open_to == ("snp", "tdx", "sgx", "cca")
+    named = f'[snp]\nsigner = ["{"ab" * 48}"]\n[tdx]\nhash = ["{"cd" * 48}"]\n[sgx]\nhash = ["{"ef" * 32}"]\n'
+    assert parse(named).open_to == ("cca",)
+    assert parse('tees = ["snp", "kvm"]\n').open_to == ("snp",)
+
+
 @pytest.mark.parametrize("length", [32, 48, 64])
 def test_finds_the_workload_that_evidence_names_in_a_field_of_any_length(length: int) -> None:
     policy = parse(f'[[workload]]\ndigest = ["{DIGEST}"]\n')

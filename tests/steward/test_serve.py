@@ -366,6 +366,14 @@ def test_sighup_reads_the_policy_anew_and_keeps_the_old_one_if_it_is_wrong(proce
 
 
 @pytest.mark.slow
+def test_warns_where_workloads_get_names_and_any_guest_can_be_them(tmp_path: Path) -> None:
+    named = f'tees = ["snp"]\n[[workload]]\ndigest = ["{"11" * 32}"]\nnames = ["shop.example.com"]\n'
+    process = Process(tmp_path, policy=named)
+    assert process.end() == 0
+    assert any("the policy names no code (`hash`) for snp" in line for line in process.said)
+
+
+@pytest.mark.slow
 def test_sighup_takes_new_certificates_for_https(tmp_path: Path) -> None:
     def write(identity: Identity) -> bytes:
         (tmp_path / "tls.key").write_bytes(identity.key_pem())

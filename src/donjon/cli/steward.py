@@ -214,6 +214,12 @@ class _Inputs(NamedTuple):
 def _warn(policy: Policy, log: Logger) -> None:
     if policy.general.accept_unattested:
         log.warn("evidence that proves nothing is accepted: for development only", target="donjon.steward")
+    if policy.open_to and any(item.names for item in policy.workloads):
+        log.warn(
+            f"[[workload]] gives names, and the policy names no code (`hash`) for {', '.join(policy.open_to)}: "
+            "who has such a machine can start any guest there and have these names",
+            target="donjon.steward",
+        )
 
 
 def _vendors(policy: Policy) -> Vendors | None:

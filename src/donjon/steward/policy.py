@@ -279,6 +279,14 @@ class Policy:
         """The policy for one TEE."""
         return self.tables[name] if name in self.tables else _default(name)
 
+    @property
+    def open_to(self) -> tuple[str, ...]:
+        """TEEs of which any genuine guest passes, as their tables name no code; its host says what workload it is."""
+        keys = ("hash", "signer", "id_key_digest")
+        tables = {name: self.of(name) for name in self.general.tees}
+        named = {name for name, table in tables.items() if any(getattr(table, key, ()) for key in keys)}
+        return tuple(name for name, table in tables.items() if hasattr(table, "hash") and name not in named)
+
     def workload(self, bound: bytes) -> Workload | None:
         """The workload that evidence with `bound` in its workload field speaks of."""
         return next((item for item in self.workloads if item.is_named(bound)), None)

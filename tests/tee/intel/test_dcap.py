@@ -78,35 +78,33 @@ def test_the_library_says_what_the_entry_recorded(vector: Vector) -> None:
         assert {"status": report.status, "advisory_ids": report.advisory_ids} == recorded
 
 
-@pytest.fixture
-def genuine() -> Any:
-    module: Any = tee.load("sgx")
-    collateral = intel().collateral(platform(), "sgx", NOW, TcbStatus.UP_TO_DATE)
-    evidence, _ = module.parse(platform().sgx_quote(enclave()))
-    return module.verify(evidence, collateral, intel().roots(), NOW)
+@pytest.fixture(params=["sgx", "tdx"])
+def genuine(request: pytest.FixtureRequest) -> Any:
+    evidence, collateral = signed(request.param)
+    return tee.load(request.param).verify(evidence, collateral, intel().roots(), NOW)
 
 
-def agrees(report: Any, policy: Any) -> Check:
-    found = {check.name: check for check in sgx.judge(report, policy)}
+def agrees(report: Any, **keys: Any) -> Check:
+    kind = tee.load(report.tee)
+    found = {check.name: check for check in kind.judge(report, kind.Policy(**keys))}
     assert all(check.outcome is not Outcome.FAILED for name, check in found.items() if name != AGREES)
     return found[AGREES]
 
 
 def test_a_policy_asks_both_and_refuses_what_they_disagree_on(genuine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert agrees(genuine, sgx.Policy()).outcome is Outcome.PASSED
+    assert agrees(genuine).outcome is Outcome.PASSED
     monkeypatch.setattr(dcap, "opinion", lambda *_: Opinion("OutOfDate", (), ""))
-    said = agrees(genuine, sgx.Policy())
-    assert str(said) == "dcap_qvl.agrees: expected UpToDate, got OutOfDate"
-    assert agrees(genuine, sgx.Policy(second_opinion=False)).outcome is Outcome.NOT_APPLICABLE
+    assert str(agrees(genuine)) == "dcap_qvl.agrees: expected UpToDate, got OutOfDate"
+    assert agrees(genuine, second_opinion=False).outcome is Outcome.NOT_APPLICABLE
 
 
 def test_the_library_is_not_asked_of_what_it_cannot_judge(genuine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = replace(genuine.report, stale=timedelta(days=1))
-    checks = Checks("sgx")
-    judge_platform(checks, ended, sgx.Policy(stale_collateral_days=2), NOW)
+    checks = Checks(genuine.tee)
+    judge_platform(checks, ended, tee.load(genuine.tee).Policy(stale_collateral_days=2), NOW)
     assert checks.all[0].found == "collateral has ended, of which the library takes none"
     monkeypatch.setattr(dcap, "is_installed", lambda: False)
-    assert agrees(genuine, sgx.Policy()).found == "the library is not installed"
+    assert agrees(genuine).found == "the library is not installed"
 
 
 @pytest.mark.parametrize("name", ["sgx", "tdx"])
