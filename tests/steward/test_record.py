@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def fill(path: str, count: int = 5) -> Head:
 
 def change(path: str, statement: str) -> None:
     """What somebody with the file and another program can do."""
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("DROP TRIGGER no_update")
         database.execute("DROP TRIGGER no_delete")
         database.execute(statement)
@@ -185,7 +186,10 @@ def test_entries_that_do_not_follow_each_other_show() -> None:
 @pytest.mark.parametrize("statement", ["UPDATE decisions SET body = ''", "DELETE FROM decisions"])
 def test_the_file_itself_refuses_accidents(path: str, statement: str) -> None:
     fill(path)
-    with sqlite3.connect(path) as database, pytest.raises(sqlite3.IntegrityError, match="not changed"):
+    with (
+        closing(sqlite3.connect(path)) as database,
+        pytest.raises(sqlite3.IntegrityError, match="not changed"),
+    ):
         database.execute(statement)
     database.close()
 
@@ -208,7 +212,7 @@ def test_reads_no_empty_file_as_a_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_refuses_the_database_of_another_program(tmp_path: Path, read_only: bool) -> None:
-    with sqlite3.connect(tmp_path / "other") as database:
+    with closing(sqlite3.connect(tmp_path / "other")) as database, database:
         database.execute("CREATE TABLE a (b)")
     database.close()
     with pytest.raises(UsageError, match="expected a record of format 1, got 0"):

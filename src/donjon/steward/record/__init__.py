@@ -17,6 +17,7 @@ No evidence is kept, only its digest, and no chip is named except where the reas
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -208,12 +209,15 @@ class Record:
                 f"file:{quote(os.path.abspath(path))}?mode={'ro' if read_only else 'rw'}", uri=True,
                 timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=16,
             )  # fmt: skip
-            if read_only:
-                self._check_format(self._database.execute("PRAGMA user_version").fetchone()[0])
-                return
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._prepare()
+            with contextlib.ExitStack() as failed:
+                failed.callback(self._database.close)
+                if read_only:
+                    self._check_format(self._database.execute("PRAGMA user_version").fetchone()[0])
+                else:
+                    self._database.execute("PRAGMA journal_mode=WAL")
+                    self._database.execute("PRAGMA synchronous=FULL")
+                    self._prepare()
+                failed.pop_all()
         except (OSError, sqlite3.OperationalError) as error:
             raise PlatformError(f"cannot open the record {path}: {_words(error)}", "check who may write it") from error
         except sqlite3.DatabaseError as error:
