@@ -22,6 +22,7 @@ from donjon.errors import DonjonError, ParseError, PlatformError, UsageError, Ve
 from donjon.keep import attest, nil
 from donjon.keep.launch import Launch
 from donjon.steward import client as client_module
+from donjon.steward import endorsement
 from donjon.steward.result import CMW, MARKERS, read_cmw, read_markers
 from donjon.workload import Descriptor
 from tests.keep import guests
@@ -126,6 +127,7 @@ def test_a_descriptor_with_variables_of_the_launcher_stays_here() -> None:
     assert attest.descriptor_for_steward(Descriptor(bytes(32), ["a"])) == Descriptor(bytes(32), ["a"]).json()
     assert attest.descriptor_for_steward(Descriptor(bytes(32), env={"TOKEN": "secret"})) is None
     assert attest.descriptor_for_steward(Descriptor(bytes(32), ["a" * attest.MAX_DESCRIPTOR])) is None
+    assert attest.MAX_DESCRIPTOR == endorsement.MAX_DESCRIPTOR
 
 
 @pytest.mark.slow

@@ -185,12 +185,6 @@ def _frame(data: bytes, name: str) -> None:
         raise tbs.refuse("signature", f"the algorithm outside, {algorithm.hex()[:40]}", inner.hex()[:40])
 
 
-_MALFORMED = (
-    ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
-    Warning,  # where a user's filters make errors of warnings
-)  # fmt: skip
-
-
 def _guarded(name: str, read: Callable[[], T]) -> T:
     """Read something with `cryptography`, which parses late and has many ways to say no."""
     try:
@@ -201,7 +195,7 @@ def _guarded(name: str, read: Callable[[], T]) -> T:
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
         x509.InvalidVersion,
-        Warning,
+        Warning,  # where a user's filters make errors of warnings
     ) as error:
         raise ParseError(f"{name}: expected a certificate as RFC 5280 has it: {str(error)[:120]}") from error
     except x509.UnsupportedGeneralNameType as error:
