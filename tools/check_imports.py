@@ -36,10 +36,8 @@ LAYERS = (
     Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
-    Layer(
-        ("donjon.keep", "donjon.project", "donjon.platform"),
-        "starts and stops Keeps; makes projects; describes the machine",
-    ),
+    Layer(("donjon.keep", "donjon.project"), "starts and stops Keeps; makes projects"),
+    Layer(("donjon.platform",), "describes the machine, and what can hold a Keep on it: a Keep asks before it starts"),
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
     ),
