@@ -565,9 +565,5 @@ _LIST = (
 COMMANDS = {command.name: command for command in _LIST}
 """Name -> command, in the order in which the help lists them."""
 
-GROUPS = tuple(
-    dict.fromkeys(
-        name[:at] for name in COMMANDS for at, letter in enumerate(name) if letter == " "
-    )
-)
+GROUPS = tuple(dict.fromkeys(name[:at] for name in COMMANDS for at, letter in enumerate(name) if letter == " "))
 """What whole commands begin with: "platform", "key", "key sev"."""
