@@ -38,8 +38,8 @@ LAYERS = (
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
     Layer(
-        ("donjon.keep", "donjon.project", "donjon.platform"),
-        "starts and stops Keeps; makes projects; describes the machine",
+        ("donjon.keep", "donjon.project", "donjon.platform", "donjon.signing"),
+        "starts and stops Keeps; makes projects; describes the machine; keys that sign images",
     ),
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
