@@ -17,6 +17,7 @@ from donjon.errors import ParseError, PlatformError, UsageError
 from donjon.sim import firmware as simulated
 from donjon.tee.snp import measure
 from donjon.tee.snp.firmware import Firmware, Section, SectionType, parse
+from tests.tee.snp.machines import Case, Machines, failed
 
 KERNEL, INITRD, CMDLINE = b"a kernel" * 1000, b"an initrd" * 1000, "quiet rdinit=/init"
 EIP = 0x80B004
@@ -247,3 +248,12 @@ def test_debian_s_firmware_measures_the_kernel() -> None:
     assert tuple((item.gpa, item.size, int(item.type)) for item in parse(data).sections) == simulated.SNP_SECTIONS
     digest = "d3f5f1749f8358ae1d2962b38c557cfe1b8df54ce6f0af6a51cb5fc18ad7882458d9aa7d7356ddb02b24369d8b2fd034"
     assert measure.launch_digest(data, b"kernel" * 1000, b"initrd" * 1000, CMDLINE, 3, "EPYC-Turin").hex() == digest
+
+
+def test_a_report_with_the_computed_digest_passes_and_another_does_not(machines: Machines) -> None:
+    policy = {"hash": [digest().hex()]}
+    case = Case(machines.genoa, rows={"measurement": digest()}, policy=policy)
+    assert "policy.hash" not in failed(case.judge())
+    tampered = measure.launch_digest(simulated.write(), KERNEL + b"!", INITRD, CMDLINE, 1)
+    case = Case(machines.genoa, rows={"measurement": tampered}, policy=policy)
+    assert "policy.hash" in failed(case.judge())

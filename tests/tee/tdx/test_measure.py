@@ -35,6 +35,7 @@ def test_mrtd_is_the_hash_of_what_the_host_adds() -> None:
         for page in range(0, size, 4096):
             records.append(struct.pack("<16sQ104x", b"MEM.PAGE.ADD", address + page))
             for at in range(page, page + 4096, 256) if content else ():
+                assert content
                 records += [struct.pack("<16sQ104x", b"MR.EXTEND", address + at), content[at : at + 256]]
     assert measure.mrtd(data) == sha384(b"".join(records))
     assert measure.mrtd(data) != measure.mrtd(simulated.write(seed=b"another"))
