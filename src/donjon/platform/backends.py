@@ -21,27 +21,19 @@ from datetime import datetime
 
 from donjon.errors import ParseError
 from donjon.platform.machine import Machine
+from donjon.tee.firmware import VARIABLE
+from donjon.tee.snp import backend as snp_backend
 from donjon.tee.snp.layout import Cpuid, Product, Tcb
+from donjon.tee.tdx import backend as tdx_backend
 
 __all__ = ["ORDER", "Backend", "Datum", "find", "inside"]
 
 ORDER = ("snp", "tdx", "sgx", "kvm", "nil")
 """From the strongest: the first two run whole VMs that the host cannot read; the last two protect nobody from it."""
-SNP_QEMU, TDX_QEMU, KVM_QEMU = (9, 1), (10, 1), (7, 2)
+KVM_QEMU = (7, 2)
 SNP_KERNEL, TDX_KERNEL = (6, 11), (6, 16)
 KEEP = 5 << 20
 """Bytes that Enarx says a Keep locks in memory."""
-SNP_FIRMWARE = (
-    "/usr/share/ovmf/OVMF.amdsev.fd",
-    "/usr/share/OVMF/OVMF.amdsev.fd",
-    "/usr/share/edk2/ovmf/OVMF.amdsev.fd",
-)
-TDX_FIRMWARE = (
-    "/usr/share/ovmf/OVMF.fd",
-    "/usr/share/OVMF/OVMF.fd",
-    "/usr/share/edk2/ovmf/OVMF.inteltdx.fd",
-    "/usr/share/ovmf/OVMF.inteltdx.fd",
-)
 QGS = ("/var/run/tdx-qgs/qgs.socket", "/run/tdx-qgs/qgs.socket")
 AESM = "/var/run/aesmd/aesm.socket"
 TSM = "/sys/kernel/config/tsm/report"
@@ -166,8 +158,10 @@ def snp(machine: Machine) -> Backend:
         kernel,
         _memlock(machine),
         *(_snp_collateral(machine) if eax & 16 else ()),
-        _qemu(machine, SNP_QEMU),
-        _firmware(machine, SNP_FIRMWARE, "It has to measure the kernel: OVMF.amdsev.fd of Debian's ovmf-amdsev."),
+        _qemu(machine, snp_backend.MIN_QEMU),
+        _firmware(
+            machine, snp_backend.FIRMWARE, "It has to measure the kernel: OVMF.amdsev.fd of Debian's ovmf-amdsev."
+        ),
     )
     return Backend("snp", data, hardware=amd and eax & 16 != 0, protects=True)
 
@@ -196,8 +190,8 @@ def tdx(machine: Machine) -> Backend:
             "also listen on vsock port 4050, which cannot be seen from here.",
             None if socket else "sudo systemctl enable --now qgsd", needed=False,
         ),
-        _qemu(machine, TDX_QEMU),
-        _firmware(machine, TDX_FIRMWARE, "Install OVMF."),
+        _qemu(machine, tdx_backend.MIN_QEMU),
+        _firmware(machine, tdx_backend.FIRMWARE, "Install OVMF."),
     )  # fmt: skip
     return Backend("tdx", data, hardware=intel and parameter is not None, protects=True)
 
@@ -260,9 +254,7 @@ def inside(machine: Machine) -> tuple[str | None, tuple[Datum, ...]]:
     writable = "w" in machine.may(TSM) if directory else False
     need = found is not None
     mesg = "Linux 6.7 and later has it." if need and not directory else "Only root may ask." if need else None
-    command = (
-        "sudo modprobe tsm; sudo mount -t configfs none /sys/kernel/config" if need and not directory else None
-    )
+    command = "sudo modprobe tsm; sudo mount -t configfs none /sys/kernel/config" if need and not directory else None
     return (
         found[0] if found else None,
         (
@@ -343,6 +335,8 @@ def _qemu(machine: Machine, oldest: tuple[int, int]) -> Datum:
 
 
 def _firmware(machine: Machine, places: tuple[str, ...], mesg: str) -> Datum:
+    named = machine.variable(VARIABLE)
+    places = (named,) if named else places
     found = next((path for path in places if machine.kind(path) == "file"), None)
     return Datum("Firmware", found is not None, found, None if found else f"{mesg} Looked at {', '.join(places)}.")
 
@@ -404,7 +398,9 @@ def _crls(machine: Machine, vendor: str, path: str, command: str) -> Datum:
     except ParseError as error:
         return Datum(name, False, path, f"{path}: {error.message}.", command, needed=False)
     if end is None or end <= machine.now():
-        return Datum(name, False, path, f"{path} has ended{f' on {end:%Y-%m-%d}' if end else ''}.", command, needed=False)
+        return Datum(
+            name, False, path, f"{path} has ended{f' on {end:%Y-%m-%d}' if end else ''}.", command, needed=False
+        )
     return Datum(name, True, f"{path}, until {end:%Y-%m-%d}", needed=False)
 
 

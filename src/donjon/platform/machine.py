@@ -13,12 +13,10 @@ A record is a directory: `machine.json`, and below `files` the files that were r
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import stat
-import sys
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -97,6 +95,10 @@ class Machine:
     def cpuid(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """What the processor's instruction CPUID says."""
         return cpuid(leaf, subleaf)
+
+    def variable(self, name: str) -> str | None:
+        """A variable of the environment, one of those that name files of Donjon's; no other is asked for."""
+        return os.environ.get(name) or None
 
     def memlock(self) -> int | None:
         """Bytes that a process may lock in memory; None: any number."""
@@ -228,6 +230,12 @@ class Recorder(Machine):
             self._keep("cpuid", f"{leaf:08x}.{subleaf}", [f"{number:08x}" for number in found])
         return found
 
+    def variable(self, name: str) -> str | None:
+        found = self._machine.variable(name)
+        if found is not None:
+            self._keep("variables", name, found)
+        return found
+
     def memlock(self) -> int | None:
         found = self._machine.memlock()
         self._answers["memlock"] = found
@@ -279,7 +287,9 @@ class Recorded(Machine):
                 raise ValueError(f"expected format {FORMAT}, got {str(self._answers['format'])[:20]}")
             self._check()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ParseError(f"{where}: expected a record of a machine: {type(error).__name__}: {error}"[:300]) from error
+            raise ParseError(
+                f"{where}: expected a record of a machine: {type(error).__name__}: {error}"[:300]
+            ) from error
 
     def _check(self) -> None:
         """Read everything once, so that a record that is malformed is refused at the beginning."""
@@ -322,6 +332,10 @@ class Recorded(Machine):
             return None
         eax, ebx, ecx, edx = (int(number, 16) & 0xFFFFFFFF for number in found)
         return eax, ebx, ecx, edx
+
+    def variable(self, name: str) -> str | None:
+        found = self._answers.get("variables", {}).get(name)
+        return None if found is None else str(found)
 
     def memlock(self) -> int | None:
         found = self._answers.get("memlock")

@@ -7,7 +7,8 @@
 The driver takes one structure that names a command and points to a buffer, and says in the structure what the firmware
 answered. Root may ask always, others as the device's permissions have it. A command's answer is 0 for success.
 
-Sources: Linux, include/uapi/linux/psp-sev.h, drivers/crypto/ccp/sev-dev.c; SNP-ABI, SNP_PLATFORM_STATUS; SEV API, GET_ID.
+Sources: Linux, include/uapi/linux/psp-sev.h, drivers/crypto/ccp/sev-dev.c;
+SNP-ABI, SNP_PLATFORM_STATUS; SEV API, GET_ID.
 """
 
 from __future__ import annotations
