@@ -146,8 +146,12 @@ RUN = Command(
             "without it the program has stdin, stdout and stderr", env="WASMCFGFILE", files=True,
         ),
         Option(
-            "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
-            words="donjon.platform:BACKENDS",
+            "--backend", "NAME", "what holds the Keep: nil, or auto, the strongest that this machine has; nil protects "
+            "nobody from the host", env="BACKEND", default="auto", words="donjon.platform:BACKENDS",
+        ),
+        Option(
+            "--require", "WHAT", "what has to keep the host out, or nothing runs: tee (any), snp, tdx, sgx or cca",
+            words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
         ),
         Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
@@ -199,6 +203,18 @@ _DEMANDS = (
 )  # fmt: skip
 """What is demanded of a Keep."""
 
+_RECORDED = Option("--recorded", "DIR", "the machine of a record, instead of this one", files=True)
+_FROM = Option("--from", "URL", "whom to ask instead of the vendor, such as a cache of your own")
+
+
+def _kept(folder: str) -> tuple[Option, ...]:
+    return (Option("--cache", "DIR", f"where it is kept, instead of {folder}", files=True), _FROM)
+
+
+_AMD, _INTEL = _kept("/var/cache/amd-sev"), _kept("/var/cache/intel-sgx")
+_BOTH = _kept("/var/cache/amd-sev or /var/cache/intel-sgx")
+_VERIFIED = "Nothing is kept that the vendor has not signed. It prints what it has written."
+
 _LIST = (
     RUN,
     Command(
@@ -243,13 +259,129 @@ _LIST = (
         "Show what this machine offers for running Keeps",
         handler="donjon.cli.platform:info",
         group="Host",
-        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        options=(Option("--json", "", "print one JSON object instead", short="-j"), _RECORDED),
         details="Facts only: it changes nothing, and its exit code is 0 whatever it finds. It prints no secret: paste "
         "it into a report.",
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
         ),
+    ),
+    Command(
+        "doctor",
+        "Say what works on this machine, and how to mend the rest",
+        handler="donjon.cli.doctor:run",
+        group="Host",
+        options=(
+            Option("--backend", "NAME", "judge this one alone", words="donjon.cli.doctor:NAMES"),
+            Option("--anew", "", "try KVM again, although it was tried since the machine started"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+            _RECORDED,
+        ),
+        details="What counts, without --backend: nil, and each backend that keeps the host out and whose hardware is "
+        "here. It changes nothing: the commands are for you.",
+        exits=(("0", "what counts works"), ("3", "something is missing; it says what")),
+        examples=(
+            ("donjon doctor", "the whole machine"),
+            ("donjon doctor --backend snp", "AMD SEV-SNP alone"),
+        ),
+    ),
+    Command(
+        "platform record",
+        "Record what is known of this machine, to look at elsewhere",
+        handler="donjon.cli.platform:record",
+        group="Host",
+        arguments=(Argument("DIR", "an empty directory, or none yet", files=True),),
+        details="The record holds the answers to what platform info asks, and no secret: no environment, no host name, "
+        "no addresses; numbers that name a chip are replaced. Read it before you send it.",
+        examples=(
+            ("donjon platform record machine", "writes it"),
+            ("donjon platform info --recorded machine", "what it says"),
+        ),
+    ),
+    Command(
+        "platform snp update",
+        "Fetch AMD's certificate of this chip (VCEK)",
+        handler="donjon.cli.caches:update_vcek",
+        group="Host",
+        options=_AMD,
+        details="It asks /dev/sev for the chip's id and its TCB, and AMD for the certificate. " + _VERIFIED,
+        examples=(("donjon platform snp update", "as root"),),
+    ),
+    Command(
+        "platform snp cache-crl",
+        "Fetch AMD's revocation lists",
+        handler="donjon.cli.caches:amd_lists",
+        group="Host",
+        options=_AMD,
+        details="Those of all products: Milan, Genoa, Turin. " + _VERIFIED,
+        examples=(("donjon platform snp cache-crl", "as root"),),
+    ),
+    Command(
+        "platform snp vcek",
+        "Print AMD's certificate of this chip, DER",
+        handler="donjon.cli.caches:vcek",
+        group="Host",
+        options=(Option("--file", "", "print where it is kept instead"), *_AMD),
+        exits=(("0", "done"), ("3", "it is not there, or /dev/sev cannot be asked")),
+        examples=(("donjon platform snp vcek --file", "where it is"),),
+    ),
+    Command(
+        "platform sgx cache-crl",
+        "Fetch Intel's revocation lists",
+        handler="donjon.cli.caches:intel_lists",
+        group="Host",
+        options=_INTEL,
+        details="They hold for SGX and TDX. " + _VERIFIED,
+        examples=(("donjon platform sgx cache-crl", "as root"),),
+    ),
+    Command(
+        "platform sgx cache-pck",
+        "Find out from Intel which kind of machine this is",
+        handler="donjon.cli.caches:intel_pck",
+        group="Host",
+        options=_INTEL,
+        details="Intel's PCKIDRetrievalTool has to have written pckid_retrieval.csv into the directory. The machine's "
+        "FMSPC is kept in fmspc.txt. " + _VERIFIED,
+        examples=(("donjon platform sgx cache-pck", "as root"),),
+    ),
+    Command(
+        "platform sgx cache-tcb",
+        "Fetch Intel's TCB info of this kind of machine",
+        handler="donjon.cli.caches:intel_tcb",
+        group="Host",
+        options=_INTEL,
+        details="For SGX and, where the machine has it, for TDX. fmspc.txt has to be there: platform sgx cache-pck "
+        "writes it. " + _VERIFIED,
+        examples=(("donjon platform sgx cache-tcb", "as root"),),
+    ),
+    Command(
+        "platform sgx register",
+        "Register this machine with Intel",
+        handler="donjon.cli.caches:register",
+        group="Host",
+        options=_INTEL,
+        details="It sends the manifest that the BIOS has left in an EFI variable. Once in a machine's life, for SGX "
+        "and TDX on machines with several processors.",
+        examples=(("donjon platform sgx register", "as root"),),
+    ),
+    Command(
+        "update-cache",
+        "Fetch what ends: the vendor's lists for this machine",
+        handler="donjon.cli.caches:update",
+        group="Host",
+        options=_BOTH,
+        details="On AMD's processors platform snp cache-crl; on Intel's platform sgx cache-crl and cache-tcb.",
+        examples=(("donjon update-cache", "as root, once a week"),),
+    ),
+    Command(
+        "initialize",
+        "Do what a machine needs once",
+        handler="donjon.cli.caches:initialize",
+        group="Host",
+        options=_BOTH,
+        details="On AMD's processors platform snp update; on Intel's platform sgx register.",
+        examples=(("donjon initialize", "as root"),),
     ),
     Command(
         "verify",
@@ -548,6 +680,100 @@ _LIST = (
         ),
     ),
     Command(
+        "image measure",
+        "Print what hardware will report of an image, for a policy",
+        handler="donjon.cli.measure:measure",
+        group="Image",
+        options=(
+            Option("--tee", "NAME", "whose digests: snp or tdx", required=True, words="donjon.cli.measure:TEES"),
+            Option("--kernel", "FILE", "the kernel, bzImage", required=True, files=True),
+            Option("--initrd", "FILE", "its initramfs", required=True, files=True),
+            Option("--append", "TEXT", "its command line", required=True),
+            Option("--vcpus", "NUMBERS", "how many processors the guest has", default="1"),
+            Option("--cpu", "NAMES", "their model, as QEMU calls it; SNP measures it", default="EPYC-v4"),
+            Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="The lines go into a Steward's policy, or into that of `donjon verify`. For SNP, each pair of number "
+        "and model has its own digest, and firmware that does not measure the kernel is refused. For TDX, RTMR0 is not "
+        "computed: it depends on tables that QEMU makes.",
+        examples=(
+            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "one processor"),
+            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "one or two"),
+        ),
+    ),
+    Command(
+        "key sev create",
+        "Make a key that signs ID blocks of SNP",
+        handler="donjon.cli.key:sev_create",
+        group="Image",
+        options=(Option("--out", "FILE", "where to keep it; without it, it is printed", files=True),),
+        details="An ECDSA key of P-384 in PEM. The file is readable by its owner alone; one that is "
+        "there stays as it is.",
+        examples=(("donjon key sev create --out author.key", "an author's key"),),
+    ),
+    Command(
+        "key sev digest",
+        "Print the digest by which policies name a key of SNP",
+        handler="donjon.cli.key:sev_digest",
+        group="Image",
+        arguments=(Argument("KEY", "the private key, PEM", files=True),),
+        options=(Option("--out", "FILE", "where to write it; without it, it is printed", files=True),),
+        details="In a policy, `signer` lists digests of authors' keys, `id_key_digest` those of ID keys.",
+        examples=(("donjon key sev digest author.key", "hexadecimal, without a line's end"),),
+    ),
+    Command(
+        "key sev sign",
+        "Sign an ID key with an author's key",
+        handler="donjon.cli.key:sev_sign",
+        group="Image",
+        options=(
+            Option("--author-key", "FILE", "the author's private key", required=True, files=True),
+            Option("--id-key", "FILE", "the ID key", required=True, files=True),
+            Option("--out", "FILE", "where to write the signature", required=True, files=True),
+        ),
+        details="1540 bytes: the signature and the author's public key. The author's key is needed only here.",
+        examples=(("donjon key sev sign --author-key a.key --id-key id.key --out id.sig", "once for each ID key"),),
+    ),
+    Command(
+        "key sgx create",
+        "Make a key that signs enclaves of SGX",
+        handler="donjon.cli.key:sgx_create",
+        group="Image",
+        options=(Option("--out", "FILE", "where to keep it; without it, it is printed", files=True),),
+        details="An RSA key of 3072 bits with the exponent 3 in PEM. The file is readable by its owner alone; one that "
+        "is there stays as it is.",
+        examples=(("donjon key sgx create --out sgx.key", "a signer's key"),),
+    ),
+    Command(
+        "key sgx digest",
+        "Print the digest by which policies name a key of SGX",
+        handler="donjon.cli.key:sgx_digest",
+        group="Image",
+        arguments=(Argument("KEY", "the private key, PEM", files=True),),
+        options=(Option("--out", "FILE", "where to write it; without it, it is printed", files=True),),
+        details="MRSIGNER of what the key signs; `signer` in a policy lists them.",
+        examples=(("donjon key sgx digest sgx.key", "hexadecimal, without a line's end"),),
+    ),
+    Command(
+        "sign",
+        "Sign an image: an ID block for SNP, a SIGSTRUCT for SGX",
+        handler="donjon.cli.key:sign",
+        group="Image",
+        options=(
+            Option("--launch-digest", "HEX", "of SNP, as image measure prints it"),
+            Option("--sev-id-key", "FILE", "the ID key", files=True),
+            Option("--sev-id-key-signature", "FILE", "what key sev sign wrote for it", files=True),
+            Option("--mrenclave", "HEX", "of SGX"),
+            Option("--sgx-key", "FILE", "the signer's key", files=True),
+            Option("--out", "FILE", "where to write it; without it, it is printed", files=True),
+        ),
+        details="JSON in Enarx's format. The same keys and digests give the same bytes.",
+        examples=(
+            ("donjon sign --mrenclave 00ff --sgx-key sgx.key", "for SGX"),
+        ),
+    ),
+    Command(
         "completion",
         "Print a script that completes donjon's commands in a shell",
         handler="donjon.cli.completion:completion",
@@ -565,5 +791,5 @@ _LIST = (
 COMMANDS = {command.name: command for command in _LIST}
 """Name -> command, in the order in which the help lists them."""
 
-GROUPS = tuple(dict.fromkeys(command.name.split(" ")[0] for command in _LIST if " " in command.name))
-"""First words of the commands that have two."""
+GROUPS = tuple(dict.fromkeys(name[:at] for name in COMMANDS for at, letter in enumerate(name) if letter == " "))
+"""What whole commands begin with: "platform", "key", "key sev"."""

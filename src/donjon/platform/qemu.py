@@ -67,9 +67,7 @@ def find(search: str | None = None) -> Qemu:
     """
     path = next(filter(None, (shutil.which(name, path=search) for name in NAMES)), None)
     if path is None:
-        raise PlatformError(
-            f"cannot start a virtual machine: there is no {NAMES[0]} in PATH", how_to_get()
-        )
+        raise PlatformError(f"cannot start a virtual machine: there is no {NAMES[0]} in PATH", how_to_get())
     path = os.path.abspath(path)
     try:
         said = subprocess.run(
