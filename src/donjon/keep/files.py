@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from donjon.config.models import Connect, Dir, File, Limits, Listen
+    from donjon.config.models import Config, Connect, Dir, File, Limits, Listen
     from donjon.identity import Identity
     from donjon.keep.credentials import Credentials
     from donjon.keep.launch import Launch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
 
-__all__ = ["CONNECT_SECONDS", "Opener"]
+__all__ = ["CONNECT_SECONDS", "Opener", "names_of"]
 
 CONNECT_SECONDS = 10.0
 """How long reaching one address of a peer may take, and then the TLS handshake with it."""
@@ -124,9 +124,8 @@ class Opener:
             return None
         from donjon.keep.credentials import Credentials, maker
 
-        names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
         begin = network.current().begin(launch)
-        return Credentials(maker(launch, names), self._reactor, self._log, begin=begin)
+        return Credentials(maker(launch, names_of(self._config)), self._reactor, self._log, begin=begin)
 
     def _credentials_or_fail(self) -> Credentials:
         assert self._credentials is not None  # noqa: S101 - a TLS socket asks, so there are some
@@ -188,6 +187,11 @@ class Opener:
                 f'cannot open the directory {file.host} for "{file.name}": {words_of(error)}',
                 hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
             ) from error
+
+
+def names_of(config: Config) -> list[str]:
+    """What clients connect to, for a certificate that the Keep signs itself."""
+    return sorted({file.addr for file in config.files if file.kind == "listen"} - set(EVERYWHERE))
 
 
 def _hint(error: VerifyError, file: Connect) -> str:

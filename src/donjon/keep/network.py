@@ -39,7 +39,7 @@ __all__ = ["FIRST_PORT", "GATE_PORT", "GUEST_ADDRESS", "Surroundings", "current"
 GUEST_ADDRESS, GUEST_GATEWAY = "10.0.2.15", "10.0.2.2"
 """The only addresses on the wire of a virtual machine: the Keep's, and what every connection seems to come from."""
 FIRST_PORT = 10_000
-"""In a virtual machine, the port of the listener that is the first of `files`; the one at index i has FIRST_PORT + i."""
+"""In a virtual machine, the port of a listener that is the first of `files`; at index i it is FIRST_PORT + i."""
 GATE_PORT = 9_999
 """There, where the host delivers the connections that the Keep has asked it to make."""
 
