@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -118,7 +119,7 @@ def test_files_that_are_not_the_descriptors_are_refused_before_they_are_parsed(
     [
         (b"{}", {}, "launch descriptor: expected args, env, package, roots, and output only where it is true"),
         (b"[" * 100_000, {}, "launch descriptor: expected JSON in UTF-8, got something else"),
-        (None, {"shell": "sh"}, "launch options: expected an object with any of attest, log, marks, name"),
+        (None, {"shell": "sh"}, "launch options: expected an object with any of attest, log, name"),
         (None, {"log": "loud"}, NO_LEVEL),
     ],
     ids=["empty", "deep", "an unknown option", "no level"],
@@ -137,6 +138,12 @@ def test_a_directory_of_the_host_is_refused() -> None:
     toml = STREAMS + '{kind="dir",host="/tmp",guest="/tmp"}]'
     failed = Session(launched(HELLO, toml)).run().last(frames.Failed)
     assert failed.message.startswith('"/tmp": a Keep in a virtual machine has no directories of its host')
+
+
+def test_a_keep_that_cannot_start_was_never_said_to_have_started() -> None:
+    session = Session(launched(b"\0asm nonsense")).run()
+    assert session.last(frames.Failed).family == "ParseError"
+    assert not any(isinstance(event, frames.Started) for event in session.events)
 
 
 def test_output_of_a_confidential_keep_stays_inside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,3 +211,24 @@ def test_a_descriptor_is_read_as_it_was_written() -> None:
     made = Descriptor(bytes(32), ["\udc80", "é"], {"A": "b"}, {"x": bytes(range(32))}, True)
     assert Descriptor.read(made.json()).json() == made.json()
     assert b'"output":true' in made.json()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_keep_is_a_user_without_capabilities_who_gets_none() -> None:
+    seen = []
+
+    def act(session: Session, event: Any) -> None:
+        if isinstance(event, frames.Started):
+            children = Path(f"/proc/{session.pid}/task/{session.pid}/children").read_text(encoding="ascii").split()
+            seen.append(
+                dict(line.split(":\t", 1) for line in Path(f"/proc/{children[0]}/status").read_text().splitlines())
+            )
+            session.machine.stop()
+
+    Session(launched(SPIN), Place(confined=True), act=act).run()
+    status = seen[0]
+    assert status["Uid"].split() == ["65534"] * 4
+    assert status["Gid"].split() == ["65534"] * 4
+    assert status["Groups"].split() == []
+    assert {status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"].strip() == "1"

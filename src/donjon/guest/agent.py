@@ -44,7 +44,7 @@ DIAL_SECONDS = 60.0
 FLUSH_SECONDS = 10.0
 """For the last words."""
 GRACE_SECONDS = 2.0
-MOST_PEERS, MOST_ARRIVED = 1024, 64
+MOST_PEERS, MOST_ARRIVED, MOST_MAKERS = 1024, 64, 2
 PIECE = 1 << 16
 SIGPROF, SIGKILL, SIGTERM = 27, 9, 15
 HIDDEN = "what the workload says of it does not leave a confidential Keep"
@@ -123,6 +123,7 @@ class Agent:
         self._arrived: dict[int, socket.socket] = {}
         self._peers: dict[tuple[int, int], tuple[str, int]] = {}
         self._shown = True
+        self._makers = 0
 
     def run(self) -> None:
         """Speak with the host, run its workload, say how it ended."""
@@ -246,8 +247,8 @@ class Agent:
         self._channel = ours
         self._serve(asked, "keep")
         self._outputs = {out: STDOUT, err: STDERR}
-        self._watch(out, select.POLLIN, lambda _: self._output(out, STDOUT))
-        self._watch(err, select.POLLIN, lambda _: self._output(err, STDERR))
+        self._watch(out, select.POLLIN, lambda events: self._output(out, STDOUT, events))
+        self._watch(err, select.POLLIN, lambda events: self._output(err, STDERR, events))
         self._watch(ours.fileno(), select.POLLIN, lambda _: self._record())
         if self._place.network:
             self._gate = socket.create_server((self._place.address, self._place.gate_port), backlog=64)
@@ -370,8 +371,11 @@ class Agent:
 
     # ---- the Keep
 
-    def _output(self, descriptor: int, stream: int) -> None:
+    def _output(self, descriptor: int, stream: int, events: int) -> None:
         if not self._started:
+            if not events & select.POLLIN:  # it has ended without a word: there is no stream to end either
+                self._outputs_end(descriptor)
+                return
             self._begin()
         room = self._machine.room(stream)
         if not room:
@@ -468,6 +472,7 @@ class Agent:
             if not data:
                 del self._watched[asked.fileno()]
                 asked.close()
+                self._makers -= who == "maker"
                 return
             try:
                 self._asked(asked, who, data.decode().split("\0"))
@@ -489,7 +494,10 @@ class Agent:
                 number = self._machine.listening(name, prot, host, int(port), int(guest_port))
                 self._waiting[number] = (asked, end, "bind")
             case "keep", ["peer", guest_port, source_port]:
-                host, outside = self._peers.pop((int(guest_port), int(source_port)))
+                found = self._peers.pop((int(guest_port), int(source_port)), None)
+                if found is None:
+                    raise PlatformError("the host has not said who that is")
+                host, outside = found
                 _send(asked, answer("peer", host, str(outside)))
             case "keep", ["identity"]:
                 self._make(asked)
@@ -503,6 +511,9 @@ class Agent:
         from donjon.guest.keep import maker_of
         from donjon.identity.apart import Apart
 
+        if self._makers >= MOST_MAKERS:
+            raise PlatformError(f"{MOST_MAKERS} identities are being made already")
+        self._makers += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             making = Apart(maker_of(self._workload, self._place, theirs), keep=(theirs.fileno(),))

@@ -9,8 +9,9 @@ What happens here, in this order:
     3  in a TEE: the processor must have RDRAND, as every other source of randomness here is the host's
     4  the network: an address of our own, no route, no name service; IPv6 is off
     5  no more modules, no other kernel; the root file system becomes read-only
-    6  the sallyport's port, and the agent (`donjon.guest.agent`)
-    7  power off, whatever happened: an end without a word is better than a machine that nobody watches
+    6  the sallyport's port; the capabilities that are left are those to start and end processes, and to power off
+    7  the agent (`donjon.guest.agent`), until the Keep has ended
+    8  power off, whatever happened: an end without a word is better than a machine that nobody watches
 
 A panic ends the machine too: `panic=-1` on the kernel's command line, which is measured, and QEMU's `-no-reboot`. That
 the command line says `lockdown=confidentiality` and `module.sig_enforce=1` is part of the measurement; what the kernel
@@ -104,6 +105,7 @@ def _run(attach: Callable[[], None] | None, started: int) -> None:
         problem=_no_randomness() if tee is not None else None,
         facts=facts(),
     )
+    linux.keep_capabilities(*linux.AGENT)
     Agent(port, place, marks, virtio=True).run()
 
 

@@ -14,13 +14,15 @@ import socket
 import struct
 
 __all__ = [
-    "MS_NODEV", "MS_NOEXEC", "MS_NOSUID", "MS_RDONLY", "MS_REMOUNT",
+    "AGENT", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID", "MS_RDONLY", "MS_REMOUNT",
     "configure", "drop_bounding_set", "keep_capabilities", "load_module", "mount", "power_off", "prctl",
 ]  # fmt: skip
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_BOOT = 5, 6, 7, 8, 22
+AGENT = (CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_BOOT)
+"""What is left to process 1 when the machine is set up: starting and ending other users' processes, and the power."""
 _CAPABILITY_VERSION = 0x20080522
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 _POWER_OFF = 0x4321FEDC

@@ -30,7 +30,7 @@ __all__ = ["ROOTS", "Workload", "read_options"]
 
 ROOTS = "roots/"
 MOST_OPTIONS = 4096
-OPTIONS = {"attest": str, "log": str, "marks": bool, "name": str}
+OPTIONS = {"attest": str, "log": str, "name": str}
 
 
 def read_options(data: bytes) -> dict[str, object]:
@@ -51,7 +51,7 @@ def read_options(data: bytes) -> dict[str, object]:
         name in OPTIONS and type(value) is OPTIONS[name] for name, value in found.items()
     ):
         raise ParseError(f"launch options: expected an object with any of {', '.join(OPTIONS)}")
-    options: dict[str, object] = {"attest": "auto", "log": DEFAULT, "marks": False, "name": MAIN, **found}
+    options: dict[str, object] = {"attest": "auto", "log": DEFAULT, "name": MAIN, **found}
     parse_filter(str(options["log"]), "launch options: log")
     return options
 
