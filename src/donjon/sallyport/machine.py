@@ -362,6 +362,11 @@ class Machine:
         self._rest = whole[limit:]
         return whole[:limit] if self._rest else whole
 
+    def discard(self) -> None:
+        """Nothing arrives at the other end any more: forget what was to be taken."""
+        self._rest = b""
+        self._drop()
+
     def _next_out(self) -> bytes | None:
         """The next frame."""
         for number in self._due():
