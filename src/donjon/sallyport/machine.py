@@ -233,7 +233,7 @@ class Machine:
                     if self._deaf():
                         at = size
                         break
-                    raise ParseError(f"sallyport: expected nothing after the last word, got {size - at} bytes")
+                    raise ParseError("sallyport: guest: expected nothing after its last word, got more")
                 kind = self._kind(held[at])
                 if size - at < f.HEADER:
                     break
