@@ -238,6 +238,34 @@ def test_after_the_last_word_the_host_takes_nothing_and_the_guest_drops_everythi
     assert ends.guest.state is State.ENDED
 
 
+@pytest.mark.parametrize("how", ["exit", "violation", "lost"])
+def test_what_the_host_still_sends_when_the_session_is_over_goes_nowhere(how: str) -> None:
+    """The guest's end crosses with answers, ends of streams and connections: none of these is a mistake."""
+    ends = Ends().reach(State.RUNNING)
+    host = ends.host
+    host.feed(SAMPLES[f.Dial] + SAMPLES[f.Collateral] + SAMPLES[f.Listening])
+    host.feed(f.Dial(id=2, host="h", port=1).encode() + f.Collateral(id=2, request="r").encode())
+    if how == "exit":
+        host.feed(SAMPLES[f.Exit])
+    elif how == "lost":
+        host.eof()
+    else:
+        refused(host, b"\xff")
+    assert host.over
+    host.dialed(1, 1)
+    host.dial_failed(2, UsageError(""))
+    host.bound(1, "::", 1)
+    host.bind_failed(1, UsageError(""))
+    host.reply(1, b"")
+    host.collateral_failed(2, "")
+    host.peer(1, 1, "::", 1)
+    host.end(STDIN)
+    host.gone(STDOUT)
+    host.stop()
+    assert host.write(STDIN, b"x") == 0
+    assert not host.pending
+
+
 @pytest.mark.parametrize("state", ALIVE, ids=lambda state: state.value)
 @pytest.mark.parametrize("side", ["host", "guest"])
 @pytest.mark.parametrize("partial", [b"", b"\x81"], ids=["between frames", "within a frame"])
