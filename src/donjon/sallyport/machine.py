@@ -37,28 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "CONGESTED",
-    "DIALS",
-    "END",
-    "GUEST",
-    "HOST",
-    "LISTENERS",
-    "LOG_WINDOW",
-    "MARKS",
-    "MAX_COLLATERAL",
-    "REQUESTS",
-    "STDERR",
-    "STDIN",
-    "STDOUT",
-    "WINDOW",
-    "Fetched",
-    "FileDone",
-    "GuestMachine",
-    "HostMachine",
-    "Launched",
-    "Lost",
-    "State",
-    "Violation",
+    "CONGESTED", "DIALS", "END", "GUEST", "HOST", "LISTENERS", "LOG_WINDOW", "MARKS", "MAX_COLLATERAL", "REQUESTS",
+    "STDERR", "STDIN", "STDOUT", "WINDOW", "Fetched", "FileDone", "GuestMachine", "HostMachine", "Launched", "Lost",
+    "State", "Violation",
 ]  # fmt: skip
 
 STDIN, STDOUT, STDERR, LOGS = range(4)
@@ -116,7 +97,8 @@ GUEST: dict[State, dict[type[f.Frame], State]] = {
     S.HANDOVER:   {},
     S.RECEIVING:  {},
     S.STARTING:   {f.Started: S.RUNNING},
-    S.RUNNING:    {f.Stdout: S.RUNNING, f.Stderr: S.RUNNING, f.End: S.RUNNING, f.Gone: S.RUNNING, f.Exit: S.ENDED, f.Trap: S.ENDED},
+    S.RUNNING:    {f.Stdout: S.RUNNING, f.Stderr: S.RUNNING, f.End: S.RUNNING, f.Gone: S.RUNNING,
+                   f.Exit: S.ENDED, f.Trap: S.ENDED},
     S.ENDED:      {},
     S.BROKEN:     {},
 }
@@ -251,7 +233,7 @@ class Machine:
                     if self._deaf():
                         at = size
                         break
-                    raise ParseError(f"sallyport: expected nothing after the last word, got {size - at} bytes")
+                    raise ParseError("sallyport: guest: expected nothing after its last word, got more")
                 kind = self._kind(held[at])
                 if size - at < f.HEADER:
                     break
@@ -275,7 +257,7 @@ class Machine:
 
     def eof(self) -> list[Event]:
         """The other end has closed: an event, unless the session was over or this was said before."""
-        if self._closed or self.state in (S.ENDED, S.BROKEN):
+        if self.over:
             return []
         self._closed = True
         was, self.state = self.state, S.BROKEN
@@ -314,7 +296,9 @@ class Machine:
         elif isinstance(frame, f.Credit):
             stream = self._streams[frame.stream]
             if frame.stream not in self.WRITES or (frame.stream != LOGS and self.state is not S.RUNNING):
-                raise ParseError(f"sallyport: Credit.stream: expected one that the {self.US} writes, got {frame.stream}")
+                raise ParseError(
+                    f"sallyport: Credit.stream: expected one that the {self.US} writes, got {frame.stream}"
+                )
             stream.credit += frame.size
             if stream.credit > stream.window:
                 got = f"{stream.credit} with what was left"
@@ -377,6 +361,16 @@ class Machine:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         self._rest = whole[limit:]
         return whole[:limit] if self._rest else whole
+
+    def discard(self) -> None:
+        """Nothing arrives at the other end any more: forget what was to be taken."""
+        self._rest = b""
+        self._drop()
+
+    @property
+    def over(self) -> bool:
+        """Whether the session is: what is sent then goes nowhere, and is no mistake, as the end crosses with much."""
+        return self._closed or self.state in (S.ENDED, S.BROKEN)
 
     def _next_out(self) -> bytes | None:
         """The next frame."""
@@ -466,6 +460,8 @@ class Machine:
         found = self._streams[stream]
         if stream not in self.WRITES or stream == LOGS:
             raise BugError(f"sallyport: the {self.US} does not write stream {stream}")
+        if self.over:
+            return
         self._may(f.End)
         if not found.ended:
             found.ended = True
@@ -476,7 +472,7 @@ class Machine:
         found = self._streams[stream]
         if stream in self.WRITES or stream == LOGS:
             raise BugError(f"sallyport: the {self.US} does not read stream {stream}")
-        if self.state is S.ENDED:
+        if self.over:
             return
         self._may(f.Gone)
         if not found.gone and not found.ended:
@@ -550,14 +546,16 @@ class HostMachine(Machine):
 
     def reply(self, id: int, data: bytes) -> None:  # noqa: A002
         """Give what was asked for; `data` is held until all of it was taken."""
-        self._asked(id, self._requests, f.CollateralReply)
+        if not self._asked(id, self._requests, f.CollateralReply):
+            return
         frame = f.CollateralReply(id=id, size=len(data))
         frame.payload()
         self._bulk.append(self._answer(frame, data))
 
     def collateral_failed(self, id: int, message: str) -> None:  # noqa: A002
         """Say why there is none."""
-        self._asked(id, self._requests, f.CollateralFailed)
+        if not self._asked(id, self._requests, f.CollateralFailed):
+            return
         frame = f.CollateralFailed(id=id, message=f.fit(message, f.MAX_MESSAGE, breaks=True))
         self._bulk.append(self._answer(frame, b""))
 
@@ -567,39 +565,44 @@ class HostMachine(Machine):
             yield f.CollateralData(data=data[at : at + PIECE]).encode()
         self._requests.discard(~frame.id)  # only now may the guest have another
 
-    def _asked(self, id: int, waiting: set[int], kind: type[f.Frame]) -> None:  # noqa: A002
+    def _asked(self, id: int, waiting: set[int], kind: type[f.Frame]) -> bool:  # noqa: A002
+        """Whether the guest still waits for this answer; False: the session is over."""
+        if self.over:
+            return False
         self._may(kind)
         if id not in waiting:
             raise BugError(f"sallyport: the guest waits for no answer {id}")
         waiting.discard(id)
         if waiting is self._requests:
             waiting.add(~id)  # answered, and not read yet
+        return True
 
     def dialed(self, id: int, source_port: int) -> None:  # noqa: A002
         """The connection comes in at the gate from that port."""
-        self._asked(id, self._dials, f.Dialed)
-        self._send(f.Dialed(id=id, source_port=source_port))
+        if self._asked(id, self._dials, f.Dialed):
+            self._send(f.Dialed(id=id, source_port=source_port))
 
     def dial_failed(self, id: int, error: DonjonError) -> None:  # noqa: A002
         """There is no connection."""
-        self._asked(id, self._dials, f.DialFailed)
-        family, message, hint = _told(error)
-        self._send(f.DialFailed(id=id, family=family, message=message, hint=hint))
+        if self._asked(id, self._dials, f.DialFailed):
+            family, message, hint = _told(error)
+            self._send(f.DialFailed(id=id, family=family, message=message, hint=hint))
 
     def bound(self, id: int, host: str, port: int) -> None:  # noqa: A002
         """The host listens there."""
-        self._asked(id, self._binds, f.Bound)
-        self._send(f.Bound(id=id, host=host, port=port))
+        if self._asked(id, self._binds, f.Bound):
+            self._send(f.Bound(id=id, host=host, port=port))
 
     def bind_failed(self, id: int, error: DonjonError) -> None:  # noqa: A002
         """It cannot."""
-        self._asked(id, self._binds, f.BindFailed)
-        family, message, hint = _told(error)
-        self._send(f.BindFailed(id=id, family=family, message=message, hint=hint))
+        if self._asked(id, self._binds, f.BindFailed):
+            family, message, hint = _told(error)
+            self._send(f.BindFailed(id=id, family=family, message=message, hint=hint))
 
     def peer(self, guest_port: int, source_port: int, host: str, port: int) -> None:
         """Say who a connection is from that comes to `guest_port`, from `source_port`."""
-        self._send(f.Peer(guest_port=guest_port, source_port=source_port, host=host, port=port))
+        if not self.over:
+            self._send(f.Peer(guest_port=guest_port, source_port=source_port, host=host, port=port))
 
     def stop(self) -> None:
         """Ask for the end; again, or after it: nothing. Before the greeting there is nobody to ask: end the machine."""
@@ -639,7 +642,9 @@ class HostMachine(Machine):
 
     def _wait(self, frame: f.Collateral | f.Dial, waiting: set[int], most: int) -> None:
         if len(waiting) >= most:
-            raise ParseError(f"sallyport: {type(frame).__name__}: expected at most {most} without an answer, got one more")
+            raise ParseError(
+                f"sallyport: {type(frame).__name__}: expected at most {most} without an answer, got one more"
+            )
         waiting.add(frame.id)
 
 
@@ -689,7 +694,9 @@ class GuestMachine(Machine):
         """Send a record. Where there is no credit, or none may be sent, it is dropped; a later one says how many."""
         if f.Log not in self.SENDS[self.state]:
             return
-        if self._dropped and self._record(WARN, "donjon.keep", f"{self._dropped} messages dropped: nobody read them in time"):
+        if self._dropped and self._record(
+            WARN, "donjon.keep", f"{self._dropped} messages dropped: nobody read them in time"
+        ):
             self._dropped = 0
         if self._dropped or not self._record(level, target, message):
             self._dropped += 1
@@ -852,14 +859,18 @@ class GuestMachine(Machine):
             events.append(FileDone(self._file.name))
         self.state = END[self.state]
 
-    def _collateral(self, frame: f.CollateralReply | f.CollateralFailed | f.CollateralData, events: list[Event]) -> None:
+    def _collateral(
+        self, frame: f.CollateralReply | f.CollateralFailed | f.CollateralData, events: list[Event]
+    ) -> None:
         if isinstance(frame, f.CollateralFailed):
             self._answered(frame.id, self._requests, frame)
             events.append(frame)
             return
         if isinstance(frame, f.CollateralReply):
             if self._reply is not None:
-                raise ParseError(f"sallyport: CollateralReply: expected the rest of {self._reply.id} first, got {frame.id}")
+                raise ParseError(
+                    f"sallyport: CollateralReply: expected the rest of {self._reply.id} first, got {frame.id}"
+                )
             self._answered(frame.id, self._requests, frame)
             self._reply = frame
         else:
