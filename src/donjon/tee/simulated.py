@@ -12,6 +12,11 @@ keeps them on disk and knows no TEE, it offers
     roots(maker)             what somebody has to trust in order to believe it
     guest(maker, state, workload)         -> `Hardware`
 
+and, if its guests are virtual machines that start from a firmware, a kernel and a command line (`Launching`),
+
+    measure(started)                      what its reports say of such a machine, as fields of the report
+    guest(..., measured)                  a guest in whose reports these stand
+
 A state is said in words, each of one group ("firmware", "product"); of a group one word holds, and its first is what
 holds when nothing is said. So `genoa,vlek,out-of-date` is a state of SNP hardware.
 """
@@ -27,7 +32,7 @@ from typing import Any, Protocol
 from donjon.errors import UsageError
 from donjon.tee.contract import Roots
 
-__all__ = ["Blobs", "Hardware", "Simulation", "State", "Word", "read_state"]
+__all__ = ["Blobs", "Hardware", "Launching", "Measured", "Simulation", "Started", "State", "Word", "read_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,27 @@ class Word:
 
 State = Mapping[str, str]
 """Group -> word; every group of the TEE is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a virtual machine is started with: the very bytes, as its processor would see them.
+
+    Args:
+        firmware: in the format of the real one. kernel: a bzImage. initrd: b"" for none.
+        cmdline: of the kernel.
+        vcpus: how many processors it has; their model is the one for which measurements are published.
+    """
+
+    firmware: bytes
+    kernel: bytes
+    initrd: bytes
+    cmdline: str
+    vcpus: int
+
+
+Measured = Mapping[str, bytes]
+"""Fields of a report, as its layout calls them -> what stands there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +140,27 @@ class Simulation(Protocol):
 
         Args:
             workload: at most as many bytes as the TEE has room for; filled up with zeros.
+        """
+
+
+class Launching(Simulation, Protocol):
+    """The same of a TEE whose guests are virtual machines."""
+
+    def measure(self, started: Started) -> Measured:
+        """What reports of a machine that is started so say of it.
+
+        Raises:
+            ParseError, UsageError: the firmware is malformed, or does not measure what it starts.
+            PlatformError: a library is missing.
+        """
+
+    def guest(self, maker: Any, state: State, workload: bytes, measured: Measured = ...) -> Hardware:
+        """A guest.
+
+        Args:
+            measured: fields of the report that are not the usual constants.
+        Raises:
+            UsageError: there is no such field.
         """
 
 
