@@ -96,6 +96,7 @@ SIDEWAYS = (
     ("donjon.verify.proxy", "donjon.verify.context", "a proxy's connections are judged as a library's are"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
+    ("donjon.tee.ovmf", "donjon.wire", "a firmware file is read with a cursor"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
     ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
     ("donjon.tee", "donjon.tee.tsm", "the kernel's interface that collectors share"),
