@@ -13,12 +13,12 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from donjon.sim.lab import Guest, Lab, create, load, words
-    from donjon.sim.request import request
+    from donjon.sim._request import request
 
 __all__ = ["Guest", "Lab", "create", "load", "request", "words"]
 
 # Loaded when they are asked for: in a guest there are only those modules that it needs.
-_WHERE = {**dict.fromkeys(("Guest", "Lab", "create", "load", "words"), "lab"), "request": "request"}
+_WHERE = {**dict.fromkeys(("Guest", "Lab", "create", "load", "words"), "lab"), "request": "_request"}
 
 
 def __getattr__(name: str) -> object:

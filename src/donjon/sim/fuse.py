@@ -20,7 +20,7 @@ import os
 import stat
 from enum import IntEnum
 
-from donjon.wire import layout, pack, raw, size_of, u16, u32, u64, unpack, zero
+from donjon.wire import layout, pack, size_of, u16, u32, u64, unpack, zero
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -363,10 +363,15 @@ class Server:
         # The kernel says 4096 for every attribute, whatever it holds.
         return pack(
             Attr(
-                node=node, size=4096 if file else 0, mode=mode, links=1 if file else 2, uid=os.getuid(), gid=os.getgid(),
+                node=node,
+                size=4096 if file else 0,
+                mode=mode,
+                links=1 if file else 2,
+                uid=os.getuid(),
+                gid=os.getgid(),
                 blksize=4096,
             )
-        )  # fmt: skip
+        )
 
     def _removed(self, path: str) -> None:
         for known in [one for one in self._nodes if one == path or one.startswith(f"{path}/")]:

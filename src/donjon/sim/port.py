@@ -9,8 +9,8 @@
 One request at a time, each of 72 bytes; an answer says how long it is, and what comes with it is at most 32 KiB each.
 There is no order to keep and nothing to remember: an answer follows from its request and from how the machine was
 started. Each side takes the other for hostile. What is not a request ends the port; so does an answer that is none, or
-that does not come in time. That a report is for this guest and no replay, the guest sees as it would see it of hardware:
-the report binds what was asked for.
+that does not come in time. That a report is for this guest and no replay, the guest sees as it would see it of
+hardware: the report binds what was asked for.
 
     Device   the processor's side: bytes in, bytes out
     Far      the guest's side, on the descriptor of the port: what `donjon.sim.kernel` takes for hardware
@@ -122,9 +122,7 @@ class Device:
 
 
 def _packed(error: int, blobs: Blobs) -> bytes:
-    head = Answer(
-        magic=MAGIC, version=VERSION, error=error, report=len(blobs.report), auxiliary=len(blobs.auxiliary)
-    )
+    head = Answer(magic=MAGIC, version=VERSION, error=error, report=len(blobs.report), auxiliary=len(blobs.auxiliary))
     return pack(head) + blobs.report + blobs.auxiliary
 
 

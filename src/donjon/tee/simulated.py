@@ -154,7 +154,7 @@ class Launching(Simulation, Protocol):
             PlatformError: a library is missing.
         """
 
-    def guest(self, maker: Any, state: State, workload: bytes, measured: Measured = ...) -> Hardware:
+    def guest(self, maker: Any, state: State, workload: bytes, measured: Measured | None = None) -> Hardware:
         """A guest.
 
         Args:

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha512
-from types import MappingProxyType
 from typing import Any
 
 from cryptography import x509
@@ -525,7 +524,7 @@ def measure(started: Started) -> Measured:
     return {"measurement": launch_digest(*files, started.cmdline, started.vcpus)}
 
 
-def guest(vendor: Vendor, state: State, workload: bytes, measured: Measured = MappingProxyType({})) -> Guest:
+def guest(vendor: Vendor, state: State, workload: bytes, measured: Measured | None = None) -> Guest:
     """A guest on a machine in this state.
 
     Args:
@@ -534,9 +533,9 @@ def guest(vendor: Vendor, state: State, workload: bytes, measured: Measured = Ma
     """
     if len(workload) > 32:
         raise UsageError(f"HOST_DATA: expected at most 32 bytes, got {len(workload)}")
-    if unknown := set(measured) - _OF_LAUNCH:
+    if unknown := set(measured or {}) - _OF_LAUNCH:
         raise UsageError(f"simulated report: no launch decides about {min(unknown)}")
-    return Guest(vendor, state, workload.ljust(32, b"\0"), measured)
+    return Guest(vendor, state, workload.ljust(32, b"\0"), measured or {})
 
 
 @dataclass(frozen=True)
@@ -546,7 +545,7 @@ class Guest:
     vendor: Vendor
     state: State
     workload: bytes
-    measured: Measured = MappingProxyType({})
+    measured: Measured
 
     def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """Report and certificate table, as Linux hands them out."""

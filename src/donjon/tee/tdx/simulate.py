@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from donjon.errors import UsageError
@@ -100,7 +99,7 @@ PADDED = 8000
 _OF_LAUNCH = frozenset({"mr_td", "mr_owner", "mr_owner_config", "rtmr0", "rtmr1", "rtmr2"})
 
 
-def guest(maker: Maker, state: State, workload: bytes, measured: Measured = MappingProxyType({})) -> Guest:
+def guest(maker: Maker, state: State, workload: bytes, measured: Measured | None = None) -> Guest:
     """A TD on a machine in this state.
 
     Args:
@@ -109,9 +108,9 @@ def guest(maker: Maker, state: State, workload: bytes, measured: Measured = Mapp
     """
     if len(workload) > 48:
         raise UsageError(f"MRCONFIGID: expected at most 48 bytes, got {len(workload)}")
-    if unknown := set(measured) - _OF_LAUNCH:
+    if unknown := set(measured or {}) - _OF_LAUNCH:
         raise UsageError(f"simulated report: no launch decides about {min(unknown)}")
-    return Guest(maker, state, workload.ljust(48, b"\0"), measured)
+    return Guest(maker, state, workload.ljust(48, b"\0"), measured or {})
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Guest:
     maker: Maker
     state: State
     workload: bytes
-    measured: Measured = MappingProxyType({})
+    measured: Measured
 
     def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """The quote, filled up as Linux does it."""
