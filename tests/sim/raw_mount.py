@@ -1,5 +1,5 @@
-"""What a simulated confidential VM has inside, on this machine: the stand-in mounted without a library, its reports from
-another process at the end of a socket.
+"""What a simulated confidential VM has inside, on this machine: the stand-in without a library; its reports come from
+another process, at the end of a socket.
 
     python -m tests.sim.raw_mount LAB MOUNTPOINT TEE WORKLOAD
 """

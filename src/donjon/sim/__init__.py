@@ -12,8 +12,8 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from donjon.sim.lab import Guest, Lab, create, load, words
     from donjon.sim._request import request
+    from donjon.sim.lab import Guest, Lab, create, load, words
 
 __all__ = ["Guest", "Lab", "create", "load", "request", "words"]
 

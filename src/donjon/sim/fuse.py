@@ -200,7 +200,9 @@ def mount(where: str) -> int:
         OSError: the kernel refuses.
     """
     device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    options = f"fd={device},rootmode=40755,user_id={os.getuid()},group_id={os.getgid()},default_permissions"
+    # As the kernel's own files are, these are for whomever their modes let, not only for who mounts them.
+    who = f"user_id={os.getuid()},group_id={os.getgid()}"
+    options = f"fd={device},rootmode=40755,{who},default_permissions,allow_other"
     libc = ctypes.CDLL(None, use_errno=True)
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
     if libc.mount(b"donjon-sim", os.fsencode(where), b"fuse", flags, options.encode()):

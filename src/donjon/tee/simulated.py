@@ -23,7 +23,6 @@ holds when nothing is said. So `genoa,vlek,out-of-date` is a state of SNP hardwa
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -175,6 +174,8 @@ def read_state(words: Sequence[Word], said: str, where: str) -> State:
     for text in filter(None, (part.strip() for part in said.split(","))):
         item = known.get(_plain(text))
         if item is None:
+            import difflib
+
             near = difflib.get_close_matches(_plain(text), known, 1)
             hint = f'did you mean "{known[near[0]].word}"?' if near else "`donjon sim states` lists them"
             raise UsageError(f'{where}: unknown state "{text[:40]}"', hint)

@@ -96,6 +96,20 @@ PADDED = 8000
 """Bytes of what Linux hands out for a quote: zeros fill it up."""
 
 
+def measure(started: Started) -> Measured:
+    """The registers, as the TDX module, the firmware and the kernel between them make them.
+
+    RTMR0, the machine's set-up, stays zero: nothing of the machine that is simulated runs QEMU's tables for it.
+    """
+    from donjon.tee.tdx.measure import mrtd, rtmr1, rtmr2
+
+    return {
+        "mr_td": mrtd(started.firmware),
+        "rtmr1": rtmr1(started.kernel),
+        "rtmr2": rtmr2(started.cmdline, started.initrd),
+    }
+
+
 _OF_LAUNCH = frozenset({"mr_td", "mr_owner", "mr_owner_config", "rtmr0", "rtmr1", "rtmr2"})
 
 
