@@ -7,6 +7,7 @@ the offsets of the AMD64 manual (volume 2, table B-4), the values as the process
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 from donjon.errors import ParseError, PlatformError, UsageError
 from donjon.sim import firmware as simulated
 from donjon.tee.snp import measure
-from donjon.tee.snp.firmware import parse
+from donjon.tee.snp.firmware import Firmware, Section, SectionType, parse
+from tests.tee.snp.machines import Case, Machines, failed
 
 KERNEL, INITRD, CMDLINE = b"a kernel" * 1000, b"an initrd" * 1000, "quiet rdinit=/init"
 EIP = 0x80B004
@@ -176,3 +178,82 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     with pytest.raises(PlatformError, match="sev-snp-measure") as error:
         digest()
     assert error.value.hint == 'pip install "donjon[image]"'
+
+
+# EDK2's AmdSevX64 of edk2-stable202405, of which sev-snp-measure keeps the last 4 KiB: its page's digest, its sections,
+# and launch digests with an empty kernel and initrd. Source: virtee/sev-snp-measure, tests/test_guest.py, commit
+# 8f2b337e38bc83f87cd30f3253cdfe8e3e12cc3a.
+PUBLISHED_PAGE = "086e2e9149ebf45abdc3445fba5b2da8270bdbb04094d7a2c37faaa4b24af3aa16aff8c374c2a55c467a50da6d466b74"
+PUBLISHED_SECTIONS = (
+    (0x800000, 0x9000, 1),
+    (0x80A000, 0x3000, 1),
+    (0x80D000, 0x1000, 2),
+    (0x80E000, 0x1000, 3),
+    (0x80F000, 0x1000, 4),
+    (0x810000, 0x1000, 16),
+    (0x811000, 0xF000, 1),
+)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "vcpus", "features", "published"),
+    [
+        (
+            "console=ttyS0 loglevel=7",
+            1,
+            0x21,
+            "803f691094946e42068aaa3a8f9e26a5c89f36f7b73ecfb28c653360fe4b3aba7e534442e7e1e17895dfe778d0228977",
+        ),
+        (
+            "console=ttyS0 loglevel=7",
+            1,
+            0x1,
+            "6d287813eb5222d770f75005c664e34c204f385ce832cc2ce7d0d6f354454362f390ef83a92046c042e706363b4b08fa",
+        ),
+        (
+            "",
+            1,
+            0x21,
+            "329c8ce0972ae52343b64d34a434a86f245dfd74f5ed7aae15d22efc78fb9683632b9b50e4e1d7fa41179ef98a7ef198",
+        ),
+        (
+            "",
+            4,
+            0x21,
+            "4953b1fb416fa874980e8442b3706d345926d5f38879134e00813c5d7abcbe78eafe7b422907be0b4698e2414a631942",
+        ),
+        (
+            "",
+            4,
+            0x1,
+            "5061fffb019493a903613d56d54b94912a1a2f9e4502385f5c194616753720a92441310ba6c4933de877c36e23046ad5",
+        ),
+    ],
+)
+def test_published_digests_come_out(cmdline: str, vcpus: int, features: int, published: str) -> None:
+    from sevsnpmeasure.gctx import GCTX
+
+    sections = tuple(Section(gpa=gpa, size=size, type=SectionType(kind)) for gpa, size, kind in PUBLISHED_SECTIONS)
+    firmware = Firmware(bytes(4096), sections, EIP, 0x810C00)
+    chain = GCTX(seed=bytes.fromhex(PUBLISHED_PAGE))
+    measure.add_guest(chain, firmware, measure.hash_page(firmware, b"", b"", cmdline), vcpus, 0x800F12, features)
+    assert chain.ld().hex() == published
+
+
+@pytest.mark.skipif("DONJON_OVMF_AMDSEV" not in os.environ, reason="DONJON_OVMF_AMDSEV names no firmware")
+def test_debian_s_firmware_measures_the_kernel() -> None:
+    """OVMF.amdsev.fd of Debian's package ovmf-amdsev 2026.08+ds-2; the digest is of what this file calls a kernel."""
+    data = Path(os.environ["DONJON_OVMF_AMDSEV"]).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == "3e4fd0b3fe3b2dbe481c3d9e99418a034174f26cbe1f55aa212b0f18c12d2d6f"
+    assert tuple((item.gpa, item.size, int(item.type)) for item in parse(data).sections) == simulated.SNP_SECTIONS
+    digest = "d3f5f1749f8358ae1d2962b38c557cfe1b8df54ce6f0af6a51cb5fc18ad7882458d9aa7d7356ddb02b24369d8b2fd034"
+    assert measure.launch_digest(data, b"kernel" * 1000, b"initrd" * 1000, CMDLINE, 3, "EPYC-Turin").hex() == digest
+
+
+def test_a_report_with_the_computed_digest_passes_and_another_does_not(machines: Machines) -> None:
+    policy = {"hash": [digest().hex()]}
+    case = Case(machines.genoa, rows={"measurement": digest()}, policy=policy)
+    assert "policy.hash" not in failed(case.judge())
+    tampered = measure.launch_digest(simulated.write(), KERNEL + b"!", INITRD, CMDLINE, 1)
+    case = Case(machines.genoa, rows={"measurement": tampered}, policy=policy)
+    assert "policy.hash" in failed(case.judge())

@@ -41,6 +41,7 @@ METADATA = ovmf.guid("dc886566-984a-4798-a75e-5585a7bf67cc")
 HASH_TABLE_SIZE = 176
 """Bytes of the table that QEMU writes: three hashes with names and lengths, padded to 16."""
 MAX_SECTIONS = 64
+MAX_MEMORY = 32 << 20
 
 
 class SectionType(IntEnum):
@@ -162,6 +163,9 @@ def _sections(cursor: Cursor) -> tuple[Section, ...]:
 
 def _check_apart(sections: tuple[Section, ...], base: int) -> None:
     """No page may be added twice, and none where the firmware itself is: which content counts would be open."""
+    total = sum(section.size for section in sections)
+    if total > MAX_MEMORY:  # each page costs a step of the chain
+        raise ParseError(f"firmware, SEV metadata: expected at most {MAX_MEMORY:#x} bytes of memory, got {total:#x}")
     end = 0
     for section in sorted((item for item in sections if item.size), key=lambda item: item.gpa):
         if section.gpa < end or section.gpa + section.size > base:

@@ -25,7 +25,7 @@ from donjon.tee.snp import firmware as fw
 from donjon.tee.snp.firmware import SectionType
 from donjon.wire import layout, pack, raw, u16, zero
 
-__all__ = ["CPU", "FEATURES", "MAX_VCPUS", "cpus", "hash_page", "launch_digest"]
+__all__ = ["CPU", "FEATURES", "MAX_VCPUS", "add_guest", "cpus", "hash_page", "launch_digest"]
 
 CPU = "EPYC-v4"
 """The model for which Donjon publishes digests: every machine with SNP can run it."""
@@ -88,14 +88,23 @@ def launch_digest(
     fw.check_measures_kernel(found)
     chain = _library("gctx").GCTX()
     chain.update_normal_pages(found.base, found.data)
-    hashes = hash_page(found, kernel, initrd, cmdline)
-    for section in found.sections:
-        _add_section(chain, section, hashes)
-    states = _library("vmsa").VMSA(_library("sev_mode").SevMode.SEV_SNP, found.reset_eip, models[cpu], features)
-    for state in states.pages(vcpus):
-        chain.update_vmsa_page(state)
+    add_guest(chain, found, hash_page(found, kernel, initrd, cmdline), vcpus, models[cpu], features)
     digest: bytes = chain.ld()
     return digest
+
+
+def add_guest(chain: Any, firmware: fw.Firmware, hashes: bytes, vcpus: int, signature: int, features: int) -> None:
+    """Fold what follows the firmware's own pages: its sections, then the processors.
+
+    Args:
+        chain: the library's, of the firmware's pages. hashes: the page of hashes.
+        signature: of the processors, as CPUID leaf 1 gives it.
+    """
+    for section in firmware.sections:
+        _add_section(chain, section, hashes)
+    mode = _library("sev_mode").SevMode.SEV_SNP
+    for state in _library("vmsa").VMSA(mode, firmware.reset_eip, signature, features).pages(vcpus):
+        chain.update_vmsa_page(state)
 
 
 def hash_page(firmware: fw.Firmware, kernel: bytes, initrd: bytes, cmdline: str) -> bytes:
