@@ -46,7 +46,8 @@ HIDDEN: dict[str, tuple[str, ...]] = {
     "donjon.wasm.wasi.p1": tuple(f"donjon.wasm.wasi.p1.{family}" for family in _FAMILIES),
     "donjon.keep.attest": ("donjon.tee.kvm.collect", "donjon.tee.snp.collect", "donjon.tee.tdx.collect"),
     "cryptography.hazmat.bindings._rust": ("_cffi_backend",),
-    "msgspec": ("datetime", "enum", "re", "typing", "collections", "dataclasses", "uuid", "decimal"),
+    "msgspec._core": ("collections", "datetime", "decimal", "enum", "msgspec._utils", "re", "typing", "uuid"),
+    "_decimal": ("collections", "numbers"),
 }
 """Module -> what it loads by a name that it computes, or from C."""
 
@@ -88,14 +89,18 @@ DENIED: dict[str, str] = {
     "mimetypes": "no such file", "ftplib": "no such protocol", "smtplib": "no such protocol",
     "socketserver": "no such protocol", "http.server": "no such protocol", "http.cookiejar": "no such protocol",
     "urllib.request": "the Steward is asked through http.client", "urllib.error": "belongs to urllib.request",
-    "urllib.robotparser": "belongs to urllib.request", "email.generator": "letters are not written",
-    "email.mime": "letters are not written", "pickle": "objects are not read from bytes",
+    "urllib.robotparser": "belongs to urllib.request", "email.contentmanager": "letters are not written",
+    "email.generator": "letters are not written", "email.headerregistry": "letters are not written",
+    "email._header_value_parser": "letters are not written", "email.mime": "letters are not written",
+    "email.policy": "letters are not written",  "pickle": "objects are not read from bytes",
     "_compat_pickle": "belongs to pickle", "runpy": "process 1 runs one module",
-    "pkgutil": "modules are not listed", "importlib.metadata": "packages are not listed", "platform": "asks programs that are not there",
+    "pkgutil": "modules are not listed", "importlib.metadata": "packages are not listed",
     "logging": "`donjon.log` has it", "difflib": "suggestions are for people who type",
     "statistics": "a check in `random`, which nobody calls", "fractions": "numbers here are whole",
-    "numbers": "numbers here are whole", "getopt": "no command line", "_strptime": "times come in one form",
-    "uuid": "no such names", "_uuid": "no such names", "_typing": "the interpreter has it built in",
+    "getopt": "no command line", "_strptime": "times come in one form",
+    "_uuid": "no such names are made", "_typing": "the interpreter has it built in",
+    "importlib._bootstrap": "the interpreter has its own copy",
+    "importlib._bootstrap_external": "the interpreter has its own copy", "encodings.mbcs": "another system's",
 }  # fmt: skip
 """Modules that nothing inside needs, with what is below them, and why; a test that boots the image tries all others."""
 

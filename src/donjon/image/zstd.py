@@ -75,6 +75,6 @@ def _library() -> ctypes.CDLL:
         "ZSTD_decompress": (size, pointer, size, ctypes.c_char_p, size),
     }
     for name, (result, *parameters) in prototypes.items():
-        function = library[name]
+        function = getattr(library, name)  # which the library keeps; library[name] would be another each time
         function.restype, function.argtypes = result, parameters  # type: ignore[assignment]
     return library
