@@ -37,6 +37,7 @@ LAYERS = (
     Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
+    Layer(("donjon.guest",), "the inside of a virtual machine: what runs a Keep there as a host does here"),
     Layer(
         ("donjon.keep", "donjon.project", "donjon.platform", "donjon.signing"),
         "starts and stops Keeps; makes projects; describes the machine; keys that sign images",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Make = Callable[[Say], Identity]
 
-__all__ = ["Apart"]
+__all__ = ["Apart", "Making"]
 
 SECONDS = 90.0
 """The longest that making an identity may take: a Steward's 60 s, and evidence."""
@@ -40,26 +40,16 @@ def _silent(_text: str) -> None:
     """Say nothing."""
 
 
-class Apart:
-    """An identity that is being made.
+class Making:
+    """An identity that is being made, in a process that sends records.
 
     Args:
-        make: makes it, in the other process; what it tells its argument is said here.
-        say: gets that, whenever the result is asked for.
-        seconds: after which the other process is ended.
+        reader: of the pipe; it belongs to this object from now on.
+        say: gets what the other process tells, whenever the result is asked for.
+        seconds: after which that process is ended.
     """
 
-    def __init__(self, make: Make, say: Say = _silent, seconds: float = SECONDS) -> None:
-        reader, writer = os.pipe()
-        try:
-            self._pid = os.fork()
-        except OSError as error:
-            os.close(reader)
-            os.close(writer)
-            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
-        if self._pid == 0:
-            _make(make, writer, seconds)
-        os.close(writer)
+    def __init__(self, reader: int, say: Say = _silent, seconds: float = SECONDS) -> None:
         self._reader = reader
         self._say = say
         self._seconds = seconds
@@ -105,23 +95,15 @@ class Apart:
         return self._made
 
     def cancel(self) -> None:
-        """End the other process; there is no result then."""
+        """There is no result then; the other process hears of it when it sends one."""
         if self._reader >= 0:
-            try:
-                os.kill(self._pid, _SIGKILL)
-            except ProcessLookupError:
-                pass
             self._bury()
 
     def _bury(self) -> int:
-        """Give everything back; the signal that ended the process, or 0."""
+        """Give everything back; the signal that ended the process, where that can be known, or 0."""
         os.close(self._reader)
         self._reader = -1
-        try:
-            _, status = os.waitpid(self._pid, 0)
-        except ChildProcessError:
-            return 0  # who started us has the kernel bury our children
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        return 0
 
     def _take(self, parts: list[bytes]) -> None:
         kind, *rest = parts
@@ -134,13 +116,60 @@ class Apart:
             self._made = family(rest[1].decode(), rest[2].decode() or None)
 
 
+class Apart(Making):
+    """An identity that is being made in a fork of this process.
+
+    Args:
+        make: makes it, in the other process; what it tells its argument is said here.
+        say: gets that, whenever the result is asked for.
+        seconds: after which the other process is ended.
+        keep: descriptors that it goes on to have.
+    """
+
+    def __init__(self, make: Make, say: Say = _silent, seconds: float = SECONDS, keep: tuple[int, ...] = ()) -> None:
+        reader, writer = os.pipe()
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            os.close(reader)
+            os.close(writer)
+            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
+        if self._pid == 0:
+            _make(make, writer, seconds, keep)
+        os.close(writer)
+        super().__init__(reader, say, seconds)
+
+    def cancel(self) -> None:
+        """End the other process; there is no result then."""
+        if self._reader >= 0:
+            try:
+                os.kill(self._pid, _SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._bury()
+
+    def _bury(self) -> int:
+        super()._bury()
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            return 0  # who started us has the kernel bury our children
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def give_away(self) -> tuple[int, int]:
+        """The process, and the pipe that its records come through: for who hands it to another process, and buries
+        the first. Nothing else of this object is used after that."""
+        reader, self._reader = self._reader, -1
+        return self._pid, reader
+
+
 _SIGKILL, _SIGALRM = 9, 14  # the same on Linux and macOS; `signal` takes 3 ms
 
 
-def _make(make: Make, writer: int, seconds: float) -> NoReturn:
+def _make(make: Make, writer: int, seconds: float, keep: tuple[int, ...]) -> NoReturn:
     """In the other process: make, send, end."""
     try:
-        _let_go(writer, seconds)
+        _let_go((writer, *keep), seconds)
 
         def say(text: str) -> None:
             os.write(writer, _record(b"say", text.encode("utf-8", "replace")))
@@ -168,7 +197,7 @@ def _failure(error: DonjonError) -> bytes:
     return _record(b"error", *(text.encode("utf-8", "replace") for text in texts))
 
 
-def _let_go(writer: int, seconds: float) -> None:
+def _let_go(keep: tuple[int, ...], seconds: float) -> None:
     """Close what is the Keep's, and set the time."""
     import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
 
@@ -182,7 +211,7 @@ def _let_go(writer: int, seconds: float) -> None:
     except OSError:
         numbers = [*range(os.sysconf("SC_OPEN_MAX"))]
     for number in numbers:
-        if number > 2 and number != writer:
+        if number > 2 and number not in keep:
             try:
                 os.close(number)
             except OSError:

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from donjon.identity import Identity
+    from donjon.identity.apart import Making
     from donjon.keep.launch import Launch
+    from donjon.keep.network import Begin, Make
     from donjon.log import Logger
     from donjon.wasm.wasi.reactor import Reactor
-
-    Make = Callable[[Callable[[str], None]], Identity]
 
 __all__ = ["Credentials", "maker"]
 
@@ -65,20 +65,32 @@ class Credentials:
     Args:
         make: makes one, in a process of its own; from `maker`.
         clock: seconds since 1970.
+        begin: starts that process, where it is no fork of this one.
     """
 
-    def __init__(self, make: Make, reactor: Reactor, log: Logger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        make: Make,
+        reactor: Reactor,
+        log: Logger,
+        clock: Callable[[], float] = time.time,
+        begin: Begin | None = None,
+    ) -> None:
         self._reactor = reactor
         self._log = log
         self._clock = clock
         self._make = make
-        self._making: Apart | None = Apart(self._make, log.info)
+        self._begin = begin
+        self._making: Making | None = self._start(log.info)
         self._identity: Identity | None = None
         self._contexts: list[ssl.SSLContext] = []
         self._timer = (-1, -1)
         self._due = 0.0
         self._wait = FIRST_RETRY
         self._told = False
+
+    def _start(self, say: Callable[[str], None]) -> Making:
+        return Apart(self._make, say) if self._begin is None else self._begin(self._make, say)
 
     def identity(self) -> Identity:
         """The current one; waits for the first.
@@ -152,7 +164,7 @@ class Credentials:
             self._arm()
             return
         try:
-            self._making = Apart(self._make, lambda text: self._log.debug(text, "donjon.keep"))
+            self._making = self._start(lambda text: self._log.debug(text, "donjon.keep"))
         except DonjonError as error:
             self._failed(error)
             return
