@@ -3,13 +3,14 @@
     lock -> downloads -> inputs -> (packing, inside the pinned interpreter) -> images/VARIANT-KEY
 
 The interpreter is the image's own, started by its own loader with its own libraries, so this works on any Linux for
-x86-64, and nothing of the machine's Python gets into the image. Only unpacking is done by the machine's: ar, tar, xz and
-zip have one meaning.
+x86-64, and nothing of the machine's Python gets into the image. Only unpacking is done by the machine's: ar, tar, xz
+and zip have one meaning.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import lzma
@@ -18,6 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
 from donjon.image import fetching, kernel, recipe, store, unpacking
@@ -25,7 +27,7 @@ from donjon.image import lock as locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from donjon.image.lock import Lock, Package
     from donjon.image.store import Image
@@ -51,7 +53,7 @@ def build(variant: str = "production", progress: Progress | None = None, out: st
         UsageError: no such variant. PlatformError: no network, no room, another kind of machine.
         ParseError: a package is not what the lock says.
     """
-    say = progress or (lambda text: None)
+    say = progress or _silent
     if variant not in recipe.VARIANTS:
         raise UsageError(f"image variant {variant}: expected one of {', '.join(recipe.VARIANTS)}")
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -61,27 +63,56 @@ def build(variant: str = "production", progress: Progress | None = None, out: st
         )
     lock = locks.load()
     directory = os.path.abspath(out) if out else store.image_folder(variant, lock)
-    if os.path.exists(f"{directory}/manifest.json") and not out:
-        try:
-            return store.find_in(directory)
-        except DonjonError:
-            say("the image is damaged: it is made again")
+    if not out and (image := _found(directory, say)):
+        return image
     cache = store.folder()
     try:
         for name in ("segments", "inputs", "images"):
             os.makedirs(f"{cache}/{name}", 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
-        _sweep(cache)
-        inputs = _inputs(lock, cache, say)
-        draft = f"{directory}.{os.urandom(8).hex()}.new"
-        os.mkdir(draft, 0o700)
-        try:
-            _pack(variant, lock, inputs, f"{cache}/segments", draft, say)
-            return store.publish(draft, directory)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with _alone(cache, say):
+            if not out and (image := _found(directory, say)):
+                return image  # of the build that we waited for
+            _sweep(cache)
+            inputs = _inputs(lock, cache, say)
+            draft = f"{directory}.{os.urandom(8).hex()}.new"
+            os.mkdir(draft, 0o700)
+            try:
+                _pack(variant, lock, inputs, f"{cache}/segments", draft, say)
+                return store.publish(draft, directory)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise _cannot(error, directory) from error
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def _found(directory: str, say: Progress) -> Image | None:
+    if not os.path.exists(f"{directory}/manifest.json"):
+        return None
+    try:
+        return store.find_in(directory)
+    except DonjonError:
+        say("the image is damaged: it is made again")
+        return None
+
+
+@contextmanager
+def _alone(cache: str, say: Progress) -> Iterator[None]:
+    """One build at a time; the lock goes with its process, however that ends."""
+    file = os.open(f"{cache}/build.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _cannot(error: OSError, directory: str) -> PlatformError:
@@ -144,7 +175,9 @@ def _items(package: Package, path: str) -> Iterator[Item]:
     with open(path, "rb") as file:
         data = file.read(package.size + 1)
     if hashlib.sha256(data).hexdigest() != package.sha256:  # compared when it was fetched; the disk may have changed it
-        raise ParseError(f"{path}: expected SHA-256 {package.sha256}", f"remove {path}: the next build fetches it again")
+        raise ParseError(
+            f"{path}: expected SHA-256 {package.sha256}", f"remove {path}: the next build fetches it again"
+        )
     if package.kind == "wheel":
         for item in unpacking.wheel(data, package.file):
             item.path = f"site/{item.path}"
@@ -225,7 +258,7 @@ def _pack(variant: str, lock: Lock, inputs: str, segments: str, out: str, say: P
     run_packing(command(inputs), job, say)
 
 
-def run_packing(words: list[str], job: dict[str, object], say: Progress) -> None:
+def run_packing(words: list[str], job: Mapping[str, object], say: Progress) -> None:
     """Start the interpreter on `packing` with a job, and tell how far it is.
 
     Raises:
