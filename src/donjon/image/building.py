@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["build", "command"]
 
 LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+KEPT_IMAGES = 4
+"""Of each variant, the newest; each has some 145 MB."""
+KEPT_SEGMENTS = 24
+"""Compressed archives, the newest; three make an image, and most have half a megabyte."""
 FAMILIES: dict[str, type[DonjonError]] = {
     family.__name__: family for family in (ParseError, PlatformError, UsageError, BugError)
 }
@@ -122,9 +127,10 @@ def _cannot(error: OSError, directory: str) -> PlatformError:
 
 
 def _sweep(cache: str) -> None:
-    """Remove what builds left behind that were killed: drafts older than a day."""
-    import time
-
+    """Remove drafts of builds that were killed, a day later, and all but the newest of what is kept."""
+    for folder, ends, kept in (("images", tuple(recipe.VARIANTS), KEPT_IMAGES), ("segments", (), KEPT_SEGMENTS)):
+        for start in ends or ("",):
+            _thin_out(f"{cache}/{folder}", start, kept)
     for folder in ("images", "inputs", "segments", "downloads"):
         try:
             entries = list(os.scandir(f"{cache}/{folder}"))
@@ -139,6 +145,19 @@ def _sweep(cache: str) -> None:
                     os.unlink(entry.path)
             except OSError:
                 continue
+
+
+def _thin_out(folder: str, start: str, kept: int) -> None:
+    try:
+        entries = [entry for entry in os.scandir(folder) if entry.name.startswith(start)]
+        entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+    except OSError:
+        return
+    for entry in entries[kept:]:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            fetching.unlink(entry.path)
 
 
 def _inputs(lock: Lock, cache: str, say: Progress) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-__all__ = ["ORIGINS", "fetch"]
+__all__ = ["ORIGINS", "fetch", "unlink"]
 
 ORIGINS = {
     "debian": (
@@ -84,7 +84,7 @@ def _is_there(package: Package, path: str) -> bool:
     except OSError as error:
         raise PlatformError(f"cannot read {path}: {words_of(error)}", "check who may read it") from error
     if problem:
-        _unlink(path)
+        unlink(path)
     return not problem
 
 
@@ -131,17 +131,18 @@ def _keep(path: str, data: bytes) -> None:
             file.write(data)
         os.rename(draft, path)
     except OSError as error:
-        _unlink(draft)
+        unlink(draft)
         raise PlatformError(
             f"cannot write {path}: {words_of(error)}", "check who may write there, and for space"
         ) from error
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file, if it is there and can be."""
     try:
         os.unlink(path)
     except OSError:
-        pass  # it is looked at again before it is used
+        pass  # what stays is looked at again before it is used
 
 
 def _origins(package: Package) -> Iterator[tuple[str, Callable[[], bytes]]]:
