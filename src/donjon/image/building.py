@@ -19,7 +19,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
@@ -28,7 +27,7 @@ from donjon.image import lock as locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from donjon.image.lock import Lock, Package
     from donjon.image.store import Image
@@ -127,33 +126,24 @@ def _cannot(error: OSError, directory: str) -> PlatformError:
 
 
 def _sweep(cache: str) -> None:
-    """Remove drafts of builds that were killed, a day later, and all but the newest of what is kept."""
-    for folder, ends, kept in (("images", tuple(recipe.VARIANTS), KEPT_IMAGES), ("segments", (), KEPT_SEGMENTS)):
-        for start in ends or ("",):
-            _thin_out(f"{cache}/{folder}", start, kept)
-    for folder in ("images", "inputs", "segments", "downloads"):
-        try:
-            entries = list(os.scandir(f"{cache}/{folder}"))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                old = entry.name.endswith((".new", ".old")) and entry.stat().st_mtime < time.time() - 86400
-                if old and entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                elif old:
-                    os.unlink(entry.path)
-            except OSError:
-                continue
+    """Remove drafts of builds that were killed, as nobody else builds now, and all but the newest of what is kept."""
+    for name in ("images", "inputs", "segments", "downloads"):
+        _remove(entry for entry in _entries(f"{cache}/{name}") if entry.name.endswith((".new", ".old")))
+    for variant in recipe.VARIANTS:
+        _remove([entry for entry in _entries(f"{cache}/images") if entry.name.startswith(variant)][KEPT_IMAGES:])
+    _remove(_entries(f"{cache}/segments")[KEPT_SEGMENTS:])
 
 
-def _thin_out(folder: str, start: str, kept: int) -> None:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a directory, the newest first."""
     try:
-        entries = [entry for entry in os.scandir(folder) if entry.name.startswith(start)]
-        entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+        return sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime, reverse=True)
     except OSError:
-        return
-    for entry in entries[kept:]:
+        return []
+
+
+def _remove(entries: Iterable[os.DirEntry[str]]) -> None:
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
