@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-__all__ = ["ORIGINS", "fetch", "unlink"]
+__all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
 
 ORIGINS = {
     "debian": (
@@ -64,7 +64,7 @@ def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
         os.makedirs(folder, 0o700, exist_ok=True)
     except OSError as error:
         raise PlatformError(f"cannot make {folder}: {words_of(error)}", "check who may write there") from error
-    missing = [package for package in lock.packages if not _is_there(package, f"{folder}/{package.file}")]
+    missing = [package for package in lock.packages if not is_there(package, f"{folder}/{package.file}")]
     total = sum(package.size for package in missing)
     done = 0
     for package in missing:
@@ -74,7 +74,7 @@ def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
     return {package.file: f"{folder}/{package.file}" for package in lock.packages}
 
 
-def _is_there(package: Package, path: str) -> bool:
+def is_there(package: Package, path: str) -> bool:
     """Whether the package is there and whole; what is damaged is removed."""
     try:
         with open(path, "rb") as file:
