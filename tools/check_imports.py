@@ -127,6 +127,8 @@ NEVER = (
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
 PURE = (
     "donjon.tls.pipe",
+    "donjon.sallyport.frames",
+    "donjon.sallyport.machine",
     "donjon.config.models",
     "donjon.errors",
     "donjon.wire",
