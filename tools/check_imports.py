@@ -42,6 +42,7 @@ LAYERS = (
         ("donjon.keep", "donjon.project", "donjon.platform", "donjon.signing"),
         "starts and stops Keeps; makes projects; describes the machine; keys that sign images",
     ),
+    Layer(("donjon.image",), "builds and finds the image that virtual machines start"),
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
     ),
@@ -126,6 +127,8 @@ NEVER = (
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
 PURE = (
     "donjon.tls.pipe",
+    "donjon.sallyport.frames",
+    "donjon.sallyport.machine",
     "donjon.config.models",
     "donjon.errors",
     "donjon.wire",

@@ -3,13 +3,14 @@
     lock -> downloads -> inputs -> (packing, inside the pinned interpreter) -> images/VARIANT-KEY
 
 The interpreter is the image's own, started by its own loader with its own libraries, so this works on any Linux for
-x86-64, and nothing of the machine's Python gets into the image. Only unpacking is done by the machine's: ar, tar, xz and
-zip have one meaning.
+x86-64, and nothing of the machine's Python gets into the image. Only unpacking is done by the machine's: ar, tar, xz
+and zip have one meaning.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import lzma
@@ -18,6 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
 from donjon.image import fetching, kernel, recipe, store, unpacking
@@ -25,7 +27,7 @@ from donjon.image import lock as locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from donjon.image.lock import Lock, Package
     from donjon.image.store import Image
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["build", "command"]
 
 LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+KEPT_IMAGES = 4
+"""Of each variant, the newest; each has some 145 MB."""
+KEPT_SEGMENTS = 24
+"""Compressed archives, the newest; three make an image, and most have half a megabyte."""
 FAMILIES: dict[str, type[DonjonError]] = {
     family.__name__: family for family in (ParseError, PlatformError, UsageError, BugError)
 }
@@ -51,7 +57,7 @@ def build(variant: str = "production", progress: Progress | None = None, out: st
         UsageError: no such variant. PlatformError: no network, no room, another kind of machine.
         ParseError: a package is not what the lock says.
     """
-    say = progress or (lambda text: None)
+    say = progress or _silent
     if variant not in recipe.VARIANTS:
         raise UsageError(f"image variant {variant}: expected one of {', '.join(recipe.VARIANTS)}")
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -61,27 +67,56 @@ def build(variant: str = "production", progress: Progress | None = None, out: st
         )
     lock = locks.load()
     directory = os.path.abspath(out) if out else store.image_folder(variant, lock)
-    if os.path.exists(f"{directory}/manifest.json") and not out:
-        try:
-            return store.find_in(directory)
-        except DonjonError:
-            say("the image is damaged: it is made again")
+    if not out and (image := _found(directory, say)):
+        return image
     cache = store.folder()
     try:
         for name in ("segments", "inputs", "images"):
             os.makedirs(f"{cache}/{name}", 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
-        _sweep(cache)
-        inputs = _inputs(lock, cache, say)
-        draft = f"{directory}.{os.urandom(8).hex()}.new"
-        os.mkdir(draft, 0o700)
-        try:
-            _pack(variant, lock, inputs, f"{cache}/segments", draft, say)
-            return store.publish(draft, directory)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with _alone(cache, say):
+            if not out and (image := _found(directory, say)):
+                return image  # of the build that we waited for
+            _sweep(cache)
+            inputs = _inputs(lock, cache, say)
+            draft = f"{directory}.{os.urandom(8).hex()}.new"
+            os.mkdir(draft, 0o700)
+            try:
+                _pack(variant, lock, inputs, f"{cache}/segments", draft, say)
+                return store.publish(draft, directory)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise _cannot(error, directory) from error
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def _found(directory: str, say: Progress) -> Image | None:
+    if not os.path.exists(f"{directory}/manifest.json"):
+        return None
+    try:
+        return store.find_in(directory)
+    except DonjonError:
+        say("the image is damaged: it is made again")
+        return None
+
+
+@contextmanager
+def _alone(cache: str, say: Progress) -> Iterator[None]:
+    """One build at a time; the lock goes with its process, however that ends."""
+    file = os.open(f"{cache}/build.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _cannot(error: OSError, directory: str) -> PlatformError:
@@ -91,23 +126,28 @@ def _cannot(error: OSError, directory: str) -> PlatformError:
 
 
 def _sweep(cache: str) -> None:
-    """Remove what builds left behind that were killed: drafts older than a day."""
-    import time
+    """Remove drafts of builds that were killed, as nobody else builds now, and all but the newest of what is kept."""
+    for name in ("images", "inputs", "segments", "downloads"):
+        _remove(entry for entry in _entries(f"{cache}/{name}") if entry.name.endswith((".new", ".old")))
+    for variant in recipe.VARIANTS:
+        _remove([entry for entry in _entries(f"{cache}/images") if entry.name.startswith(variant)][KEPT_IMAGES:])
+    _remove(_entries(f"{cache}/segments")[KEPT_SEGMENTS:])
 
-    for folder in ("images", "inputs", "segments", "downloads"):
-        try:
-            entries = list(os.scandir(f"{cache}/{folder}"))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                old = entry.name.endswith((".new", ".old")) and entry.stat().st_mtime < time.time() - 86400
-                if old and entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                elif old:
-                    os.unlink(entry.path)
-            except OSError:
-                continue
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a directory, the newest first."""
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    except OSError:
+        return []
+
+
+def _remove(entries: Iterable[os.DirEntry[str]]) -> None:
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            fetching.unlink(entry.path)
 
 
 def _inputs(lock: Lock, cache: str, say: Progress) -> str:
@@ -144,7 +184,9 @@ def _items(package: Package, path: str) -> Iterator[Item]:
     with open(path, "rb") as file:
         data = file.read(package.size + 1)
     if hashlib.sha256(data).hexdigest() != package.sha256:  # compared when it was fetched; the disk may have changed it
-        raise ParseError(f"{path}: expected SHA-256 {package.sha256}", f"remove {path}: the next build fetches it again")
+        raise ParseError(
+            f"{path}: expected SHA-256 {package.sha256}", f"remove {path}: the next build fetches it again"
+        )
     if package.kind == "wheel":
         for item in unpacking.wheel(data, package.file):
             item.path = f"site/{item.path}"
@@ -225,7 +267,7 @@ def _pack(variant: str, lock: Lock, inputs: str, segments: str, out: str, say: P
     run_packing(command(inputs), job, say)
 
 
-def run_packing(words: list[str], job: dict[str, object], say: Progress) -> None:
+def run_packing(words: list[str], job: Mapping[str, object], say: Progress) -> None:
     """Start the interpreter on `packing` with a job, and tell how far it is.
 
     Raises:

@@ -1,9 +1,9 @@
 """Archives of the kind that Linux unpacks at boot: "newc" cpio, written so that equal content gives equal bytes.
 
-A header is 110 bytes of ASCII: the magic number 070701 and thirteen numbers of eight hexadecimal digits. Name and content
-follow, each filled up to a multiple of four. Everything in it that could tell one build from another is fixed: names are
-sorted, inode numbers count from 1, owners, times and devices are 0. Linux takes several archives in a row, each
-compressed by itself; a later one replaces files of an earlier one.   [INITRAMFS]
+A header is 110 bytes of ASCII: the magic number 070701 and thirteen numbers of eight hexadecimal digits. Name and
+content follow, each filled up to a multiple of four. Everything in it that could tell one build from another is fixed:
+names are sorted, inode numbers count from 1, owners, times and devices are 0. Linux takes several archives in a row,
+each compressed by itself; a later one replaces files of an earlier one.   [INITRAMFS]
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ ALIGNMENT = 512
 
 
 class Entry:
-    """One file, directory, link or device: `mode` as in `st_mode`, `data` (a link's is its target), `device` (two numbers)."""
+    """One file, directory, link or device.
+
+    Args:
+        mode: kind and permissions, as in `st_mode`.
+        data: a file's content, or a link's target.
+        device: a device's two numbers.
+    """
 
     __slots__ = ("data", "device", "mode")
 
@@ -111,7 +117,9 @@ def read(data: bytes | memoryview) -> Iterator[tuple[str, Entry]]:
         start = at + HEADER
         body = start + length + -(start + length) % 4
         if not length or body + size > len(view):
-            raise ParseError(f"cpio at {at:#x}: expected {length} bytes of a name and {size} of content, the file ends early")
+            raise ParseError(
+                f"cpio at {at:#x}: expected {length} bytes of a name and {size} of content, the file ends early"
+            )
         try:
             path = bytes(view[start : start + length - 1]).decode()
         except UnicodeDecodeError:

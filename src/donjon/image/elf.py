@@ -1,4 +1,4 @@
-"""What the image needs to know of ELF files: where the loaded part ends, what a library needs, what a module depends on.
+"""What the image needs to know of ELF files: where the loaded part ends, what a library needs, what a module says.
 
 A library of the distribution carries sections that only linkers and debuggers read, behind everything that is ever
 mapped: `cut` drops them, in place of `strip`, whose output changes with its version. The section table is gone then, so

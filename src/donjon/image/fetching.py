@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-__all__ = ["ORIGINS", "fetch"]
+__all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
 
 ORIGINS = {
     "debian": (
@@ -46,7 +46,7 @@ CHUNK = 1 << 18  # bytes
 PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none")
 
 
-class _Absent(Exception):
+class _AbsentError(Exception):
     """This origin has no such package; the text says why."""
 
 
@@ -64,7 +64,7 @@ def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
         os.makedirs(folder, 0o700, exist_ok=True)
     except OSError as error:
         raise PlatformError(f"cannot make {folder}: {words_of(error)}", "check who may write there") from error
-    missing = [package for package in lock.packages if not _is_there(package, f"{folder}/{package.file}")]
+    missing = [package for package in lock.packages if not is_there(package, f"{folder}/{package.file}")]
     total = sum(package.size for package in missing)
     done = 0
     for package in missing:
@@ -74,7 +74,7 @@ def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
     return {package.file: f"{folder}/{package.file}" for package in lock.packages}
 
 
-def _is_there(package: Package, path: str) -> bool:
+def is_there(package: Package, path: str) -> bool:
     """Whether the package is there and whole; what is damaged is removed."""
     try:
         with open(path, "rb") as file:
@@ -84,7 +84,7 @@ def _is_there(package: Package, path: str) -> bool:
     except OSError as error:
         raise PlatformError(f"cannot read {path}: {words_of(error)}", "check who may read it") from error
     if problem:
-        _unlink(path)
+        unlink(path)
     return not problem
 
 
@@ -103,7 +103,7 @@ def _get(package: Package, path: str) -> None:
     for name, attempt in _origins(package):
         try:
             data = attempt()
-        except _Absent as reason:
+        except _AbsentError as reason:
             tried.append(f"{name}: {reason}")
             continue
         problem = _differs(package, data)
@@ -131,15 +131,18 @@ def _keep(path: str, data: bytes) -> None:
             file.write(data)
         os.rename(draft, path)
     except OSError as error:
-        _unlink(draft)
-        raise PlatformError(f"cannot write {path}: {words_of(error)}", "check who may write there, and for space") from error
+        unlink(draft)
+        raise PlatformError(
+            f"cannot write {path}: {words_of(error)}", "check who may write there, and for space"
+        ) from error
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file, if it is there and can be."""
     try:
         os.unlink(path)
     except OSError:
-        pass  # it is looked at again before it is used
+        pass  # what stays is looked at again before it is used
 
 
 def _origins(package: Package) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -172,7 +175,7 @@ def _copy(paths: Iterable[str], size: int) -> bytes:
                 return file.read(size + 1)
         except OSError as error:
             reason = words_of(error)
-    raise _Absent(reason)
+    raise _AbsentError(reason)
 
 
 def _download(url: str, size: int) -> bytes:
@@ -191,29 +194,30 @@ def _download(url: str, size: int) -> bytes:
     try:
         answer = opener.open(url, timeout=TIMEOUT)
         if answer is None:
-            raise _Absent("redirects to something else than http")
+            raise _AbsentError("redirects to something else than http")
         with answer:
             while len(data) <= size and (chunk := answer.read(min(CHUNK, size + 1 - len(data)))):
                 data += chunk
     except urllib.error.HTTPError as error:
         error.close()
-        raise _Absent(f"answers {error.code} {error.reason}") from error
+        raise _AbsentError(f"answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise _Absent(words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)) from error
+        raise _AbsentError(
+            words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
+        ) from error
     except OSError as error:
-        raise _Absent(words_of(error)) from error
+        raise _AbsentError(words_of(error)) from error
     except (http.client.HTTPException, ValueError) as error:
-        raise _Absent(str(error) or type(error).__name__) from error
+        raise _AbsentError(str(error) or type(error).__name__) from error
     return bytes(data)
 
 
 def _apt(package: Package) -> bytes:
     """From the machine's own sources; their signatures are checked too, though the lock does not need that."""
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # apt downloads as another user where it can
-        word = f"{package.name}:amd64={package.version}" if not package.file.endswith("_all.deb") else (
-            f"{package.name}={package.version}"
-        )  # fmt: skip
+        os.chmod(folder, 0o755)  # noqa: S103 - apt downloads as another user where it can
+        architecture = "" if package.file.endswith("_all.deb") else ":amd64"
+        word = f"{package.name}{architecture}={package.version}"
         _run(["apt-get", "-qq", "download", word], folder)
         return _only_file(folder, package.size)
 
@@ -242,17 +246,17 @@ def _run(command: list[str], folder: str) -> None:
             timeout=PROGRAM_TIMEOUT, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise _Absent("no answer") from error
+        raise _AbsentError("no answer") from error
     except OSError as error:
-        raise _Absent(words_of(error)) from error
+        raise _AbsentError(words_of(error)) from error
     if done.returncode:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         told = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
-        raise _Absent(told[-1][:300])
+        raise _AbsentError(told[-1][:300])
 
 
 def _only_file(folder: str, size: int) -> bytes:
     names = [name for name in os.listdir(folder) if name.endswith((".deb", ".whl"))]
     if len(names) != 1:
-        raise _Absent("nothing was downloaded")
+        raise _AbsentError("nothing was downloaded")
     return _copy([f"{folder}/{names[0]}"], size)

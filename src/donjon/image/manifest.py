@@ -30,12 +30,14 @@ def make(
     variant: str, cmdline: str, lock: str, files: Mapping[str, bytes], segments: Mapping[str, Mapping[str, Entry]],
     raws: Mapping[str, bytes], packed: Mapping[str, bytes], origins: Mapping[str, str],
     packages: Iterable[Mapping[str, object]],
+    purposes: Iterable[Mapping[str, object]],
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest as an object for JSON.
 
     Args:
         files: the image's, by name. segments: what the initramfs consists of, and `raws` and `packed` its bytes.
         origins: path inside -> name of a package. packages: rows of the lock.
+        purposes: what the bytes are for.
     """
     return {
         "format": FORMAT,
@@ -53,6 +55,7 @@ def make(
             for name, entries in segments.items()
         ],
         "packages": [dict(package) for package in packages],
+        "purposes": [dict(purpose) for purpose in purposes],
     }
 
 
@@ -102,6 +105,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
         known = isinstance(about, dict) and type(about.get("size")) is int and isinstance(about.get("sha256"), str)
         if not known:
             raise ParseError(f"{name}: files.{file}: expected size and sha256")
-    if not isinstance(found.get("segments"), list) or not isinstance(found.get("packages"), list):
-        raise ParseError(f"{name}: expected segments and packages")
+    for key in ("segments", "packages", "purposes"):
+        if not isinstance(found.get(key), list):
+            raise ParseError(f"{name}: expected {key}, a list")
     return found

@@ -1,4 +1,4 @@
-"""Packages in, image out. This runs in the pinned interpreter, so that its bytes depend on nothing else of this machine.
+"""Packages in, image out. This runs in the pinned interpreter, so that nothing else of this machine matters.
 
 `building` starts it (see `command` there) with a job on standard input, and reads lines of progress from its output.
 What it writes are the files of one image, into a directory that is not published yet.
@@ -41,7 +41,14 @@ ENGINE = "wasmtime/linux-x86_64/_libwasmtime.so"
 CERTIFICATES = "usr/share/ca-certificates/mozilla/"
 ROOTS = "etc/ssl/certs/ca-certificates.crt"
 ROOTS_OF_OPENSSL = "usr/lib/ssl/cert.pem"
-NODES = {"dev/console": (5, 1, 0o600), "dev/null": (1, 3, 0o666), "dev/random": (1, 8, 0o444), "dev/urandom": (1, 9, 0o444)}
+QUICK = 9
+"""The level at which parts are compressed to see how much of the whole they are."""
+NODES = {
+    "dev/console": (5, 1, 0o600),
+    "dev/null": (1, 3, 0o666),
+    "dev/random": (1, 8, 0o444),
+    "dev/urandom": (1, 9, 0o444),
+}
 DIRECTORIES = {"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "tmp": 0o1777}
 
 
@@ -82,7 +89,10 @@ def pack(job: dict[str, Any]) -> None:
     packed = {}
     for name, raw in raws.items():
         packed[name] = _compressed(raw, name, job["segments"])
-    say({"step": "unpacking the kernel"})
+    purposes = [
+        about for name, entries in segments.items()
+        for about in _purposes(entries, packer.origins, len(packed[name]))
+    ]  # fmt: skip
     image = packer.inputs.read("kernel/vmlinuz")
     files = {
         "bzImage": image,
@@ -94,7 +104,7 @@ def pack(job: dict[str, Any]) -> None:
         raise ParseError("vmlinuz: expected an ELF file inside")
     told = manifest.make(
         variant, recipe.COMMAND_LINES[variant], job["lock"], files, segments, raws, packed, packer.origins,
-        job["packages"],
+        job["packages"], purposes,
     )  # fmt: skip
     canonical = manifest.canonical(told)
     files["manifest.json"] = canonical
@@ -102,6 +112,23 @@ def pack(job: dict[str, Any]) -> None:
     for name, data in files.items():
         _write(f"{out}/{name}", data)
     say({"digest": hashlib.sha256(canonical).hexdigest()})
+
+
+def _purposes(entries: dict[str, Entry], origins: dict[str, str], size: int) -> list[dict[str, Any]]:
+    """What the bytes of an archive are for.
+
+    Shares of the compressed size are those that the parts have when each is compressed by itself, quickly.
+    """
+    parts: dict[str, list[bytes]] = {}
+    for path, entry in sorted(entries.items()):
+        if path in origins and entry.data:
+            parts.setdefault(recipe.purpose(path, origins[path]), []).append(entry.data)
+    alone = {name: len(zstd.compress(b"".join(data), QUICK, recipe.WINDOW_LOG)) for name, data in parts.items()}
+    total = sum(alone.values())
+    return [
+        {"purpose": name, "files": len(data), "raw": sum(map(len, data)), "zstd": size * alone[name] // total}
+        for name, data in parts.items()
+    ]
 
 
 def _write(path: str, data: bytes) -> None:
@@ -195,11 +222,7 @@ class Packer:
         self._put(self.code, "init", cpio.file(init, executable=True), "donjon")
 
     def _reach(self, entries: tuple[str, ...], denied: dict[str, str]) -> dict[str, Module]:
-        present = [name for name in entries if name != recipe.SIMULATED_ENTRY or self._has(name)]
-        return reach(present, self._roots, denied, recipe.HIDDEN)
-
-    def _has(self, name: str) -> bool:
-        return os.path.isfile(f"{self.source}/{name.replace('.', '/')}.py")
+        return reach(entries, self._roots, denied, recipe.HIDDEN)
 
     def extras(self, variant: str) -> dict[str, Entry]:
         """What a variant has beside base and code; the later archive wins where both have a path."""
@@ -259,7 +282,9 @@ class Packer:
 
     def _add_libraries(self) -> None:
         """The libraries that the interpreter and all others in the archive ask for, and those ask for."""
-        queue = [path for path, entry in sorted(self.base.items()) if entry.data.startswith(elf.IDENT) and ".ko" not in path]
+        queue = [
+            path for path, entry in sorted(self.base.items()) if entry.data.startswith(elf.IDENT) and ".ko" not in path
+        ]
         done: set[str] = set()
         while queue:
             path = queue.pop()
@@ -284,8 +309,8 @@ class Packer:
 def compiled(source: bytes, name: str) -> bytes:
     """Byte code that the interpreter takes without looking at a source: its header has a hash, and no time.   [PEP552]
 
-    Documentation of modules and functions is left out, as nobody inside reads it. Checks (`assert`) stay, and so does what
-    classes say, as `dataclasses` works out a text where there is none, which takes time.
+    Documentation of modules and functions is left out, as nobody inside reads it. Checks (`assert`) stay, and so does
+    what classes say, as `dataclasses` works out a text where there is none, which takes time.
     """
     try:
         tree = ast.parse(source, name)

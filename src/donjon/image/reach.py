@@ -51,30 +51,34 @@ def reach(
         denied: names that stay out, with everything below them.
         hidden: module -> what it imports by a computed name.
     Raises:
-        ParseError: a module cannot be read, or an entry is nowhere.
+        ParseError: a module cannot be read; or one is nowhere that has to be there: an entry, one of `hidden`, one of
+            ours. Of others that is no mistake: the interpreter has some built in, and some are another system's.
     """
     roots = tuple(roots)
     found: dict[str, Module] = {}
     missing: set[str] = set()
-    entries = list(entries)
-    queue = list(reversed(entries))
+    queue = [(name, "what is asked for") for name in entries]
     while queue:
-        name = queue.pop()
-        if name in found or name in missing or _is_denied(name, denied):
+        name, by = queue.pop()
+        if name in found or (name in missing and not by) or _is_denied(name, denied):
             continue
         module = _find(name, roots)
         if module is None:
-            if name in entries:
-                raise ParseError(f"{name}: expected this module below {' or '.join(roots)}")
-            missing.add(name)  # a name inside a module, or one that the interpreter has built in
+            if by:
+                raise ParseError(f"{name}, which {by} imports: expected this module below {' or '.join(roots)}")
+            missing.add(name)
             continue
         found[name] = module
         if "." in name:
-            queue.append(name.rpartition(".")[0])
-        queue.extend(hidden.get(name, ()))
+            queue.append((name.rpartition(".")[0], ""))
+        queue.extend((other, name) for other in hidden.get(name, ()))
         if module.path.endswith(".py"):
-            queue.extend(imports(module))
+            queue.extend((other, name if sure and _ours(other) else "") for other, sure in imports(module))
     return found
+
+
+def _ours(name: str) -> bool:
+    return name == "donjon" or name.startswith("donjon.")
 
 
 def _is_denied(name: str, denied: Collection[str]) -> bool:
@@ -91,8 +95,11 @@ def _find(name: str, roots: tuple[str, ...]) -> Module | None:
     return None
 
 
-def imports(module: Module) -> Iterator[str]:
-    """The names that a module's text imports; of `from a import b` both `a` and `a.b`."""
+def imports(module: Module) -> Iterator[tuple[str, bool]]:
+    """The names that a module's text imports, each with whether it is surely a module.
+
+    In `from a import b`, `a` is, and `a.b` may be.
+    """
     with open(module.file, "rb") as file:
         text = file.read()
     try:
@@ -103,11 +110,11 @@ def imports(module: Module) -> Iterator[str]:
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, True) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, module.package)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield base, True
+            yield from ((f"{base}.{alias.name}", False) for alias in node.names)
         elif isinstance(node, ast.If) and _for_types(node.test):
             nodes.extend(node.orelse)
         else:

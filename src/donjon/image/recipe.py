@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "COMMAND_LINES", "DENIED", "ENTRY", "HIDDEN", "INIT", "KERNEL_MODULES", "LEVEL", "PYTHON_NEEDS", "SIMULATED_ENTRY",
-    "SIMULATED_INIT", "TAKEN", "UNREAL", "VARIANTS", "WINDOW_LOG",
+    "SIMULATED_INIT", "TAKEN", "UNREAL", "VARIANTS", "WINDOW_LOG", "purpose",
 ]  # fmt: skip
 
 VARIANTS = ("production", "debug", "simulated")
@@ -80,7 +80,8 @@ DENIED: dict[str, str] = {
     "concurrent": "one thread, one loop of our own", "multiprocessing": "one thread, one loop of our own",
     "_multiprocessing": "one thread, one loop of our own", "_posixshmem": "one thread, one loop of our own",
     "queue": "one thread, one loop of our own", "_queue": "one thread, one loop of our own",
-    "bz2": "nothing is unpacked inside", "_bz2": "nothing is unpacked inside", "_compression": "nothing is unpacked inside",
+    "bz2": "nothing is unpacked inside", "_bz2": "nothing is unpacked inside",
+    "_compression": "nothing is unpacked inside",
     "gzip": "nothing is unpacked inside", "lzma": "nothing is unpacked inside", "_lzma": "nothing is unpacked inside",
     "tarfile": "nothing is unpacked inside", "zipfile": "nothing is unpacked inside",
     "zipimport": "nothing is unpacked inside; the interpreter has its own copy",
@@ -131,3 +132,27 @@ TAKEN = (
 LEVEL = 19
 WINDOW_LOG = 23
 """How zstd compresses: the kernel takes windows up to 8 MiB."""
+
+
+_PURPOSES = {
+    "wasmtime": "engine: compiles and runs WebAssembly",
+    "cryptography": "attestation: keys, requests, certificates",
+    "cffi": "attestation: keys, requests, certificates",
+    "msgspec": "attestation: policies of TEEs",
+    "ca-certificates": "attestation: public roots, for a Steward's certificate",
+    "libssl3": "TLS",
+    "python3.11-minimal": "Python: interpreter",
+    "libpython3.11-minimal": "Python: standard library",
+    "libpython3.11-stdlib": "Python: standard library",
+    "donjon": "Donjon itself",
+}
+_TLS = ("lib-dynload/_ssl.", "lib-dynload/_hashlib.", "/ssl.pyc")
+
+
+def purpose(path: str, package: str) -> str:
+    """What a file in the image is for, for people who ask where the megabytes go."""
+    if any(part in path for part in _TLS):
+        return _PURPOSES["libssl3"]
+    if package.startswith("linux-image-"):
+        return "kernel modules: network, evidence"
+    return _PURPOSES.get(package, "C library and what the others need of it")

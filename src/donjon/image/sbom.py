@@ -27,7 +27,9 @@ def make(manifest: Mapping[str, Any], digest: str) -> bytes:
         digest: of the manifest, hex; it makes the document's name.
     """
     image = f"SPDXRef-image-{manifest['variant']}"
-    used = {about["package"] for part in manifest["segments"] for about in part["content"].values() if "package" in about}
+    used = {
+        about["package"] for part in manifest["segments"] for about in part["content"].values() if "package" in about
+    }
     packages = [_image(manifest, image, digest), _donjon()]
     relations = [
         _relation("SPDXRef-DOCUMENT", "DESCRIBES", image),

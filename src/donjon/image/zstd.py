@@ -76,5 +76,5 @@ def _library() -> ctypes.CDLL:
     }
     for name, (result, *parameters) in prototypes.items():
         function = getattr(library, name)  # which the library keeps; library[name] would be another each time
-        function.restype, function.argtypes = result, parameters  # type: ignore[assignment]
+        function.restype, function.argtypes = result, parameters
     return library
