@@ -71,7 +71,6 @@ DENIED: dict[str, str] = {
     "webbrowser": "for people at a terminal", "shlex": "there is no shell",
     "doctest": "for tests", "test": "for tests", "unittest": "for tests", "_testcapi": "for tests",
     "_testinternalcapi": "for tests", "tracemalloc": "for finding leaks, elsewhere",
-    "dis": "for reading byte code; `inspect` asks for it only then", "opcode": "for reading byte code",
     "ntpath": "another system's", "nturl2path": "another system's", "_osx_support": "another system's",
     "_aix_support": "another system's", "_bootsubprocess": "for building Python", "distutils": "for building Python",
     "sysconfig": "for building Python", "py_compile": "there is no source to compile", "_pyio": "what `io` has in C",
