@@ -134,11 +134,13 @@ class Machine:
 
     Attributes:
         heard: what the guest has sent to that port.
+        answers: what it gets; a hostile host can give it anything.
     """
 
     def __init__(self, parts: Parts, processor: Processor | None) -> None:
         need_qemu()
         self.heard = b""
+        self.answers = processor.feed if processor is not None else None
         files = [_sealed(parts.kernel), _sealed(parts.initrd)]
         ours, theirs = socket.socketpair()
         device, far = socket.socketpair()
@@ -162,15 +164,15 @@ class Machine:
             os.close(number)
         theirs.close()
         far.close()
-        self._server = threading.Thread(target=self._serve, args=(processor,))
+        self._server = threading.Thread(target=self._serve)
         self._server.start()
         ours.settimeout(SECONDS)
 
-    def _serve(self, processor: Processor | None) -> None:
+    def _serve(self) -> None:
         with suppress(ConnectionResetError, BrokenPipeError, ParseError):
-            while processor is not None and (data := self._device.recv(4096)):
+            while self.answers is not None and (data := self._device.recv(4096)):
                 self.heard += data
-                self._device.sendall(processor.feed(data))
+                self._device.sendall(self.answers(data))
 
     def ask(self, **what: Any) -> dict[str, Any]:
         """Have the program do something."""
