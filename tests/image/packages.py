@@ -25,7 +25,11 @@ def ar(members: dict[str, bytes]) -> bytes:
     """An ar archive."""
     out = b"!<arch>\n"
     for name, content in members.items():
-        out += f"{name:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
+        out += (
+            f"{name:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+            + content
+            + b"\n" * (len(content) % 2)
+        )
     return out
 
 

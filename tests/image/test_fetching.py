@@ -119,7 +119,9 @@ def test_a_mirror_has_packages_by_their_name_or_by_their_path(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_an_address_is_a_mirror_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, slash: str) -> None:
+def test_an_address_is_a_mirror_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, slash: str
+) -> None:
     server.files[f"/debian/{PATH}"] = DATA
     monkeypatch.setenv("DONJON_MIRROR", f"{server.url}/debian{slash}")
     said: list[str] = []
@@ -155,7 +157,9 @@ def test_a_package_that_is_not_the_lock_s_is_refused_and_not_kept(
     assert os.listdir(tmp_path) == []
 
 
-def test_after_a_wrong_one_the_next_origin_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+def test_after_a_wrong_one_the_next_origin_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
     server.files["/bad/" + PATH], server.files["/good/" + PATH] = b"wrong", DATA
     monkeypatch.setattr(fetching, "ORIGINS", {"debian": (f"{server.url}/bad/", f"{server.url}/good/")})
     fetching.fetch(lock(), str(tmp_path), nothing)

@@ -105,7 +105,9 @@ def test_its_wheels_are_those_that_donjon_itself_is_tested_with() -> None:
             assert package.sha256 in pins
 
 
-@pytest.mark.parametrize("change", [lambda row: {**row, "sha256": "0" * 64}, lambda row: {**row, "size": row["size"] + 1}])
+@pytest.mark.parametrize(
+    "change", [lambda row: {**row, "sha256": "0" * 64}, lambda row: {**row, "size": row["size"] + 1}]
+)
 def test_a_lock_that_was_changed_finds_no_package(change: Callable[[dict[str, Any]], object], tmp_path: Path) -> None:
     data = b"!<arch>\n"
     row = {**DEB, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -25,7 +25,9 @@ def test_files_of_a_wheel_are_read() -> None:
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("a/__init__.py", "x = 1")
         archive.mkdir("b")
-    assert [(item.path, item.data) for item in unpacking.wheel(out.getvalue(), "a.whl")] == [("a/__init__.py", b"x = 1")]
+    assert [(item.path, item.data) for item in unpacking.wheel(out.getvalue(), "a.whl")] == [
+        ("a/__init__.py", b"x = 1")
+    ]
 
 
 @pytest.mark.parametrize("path", ["../etc/passwd", "a/../../b", "/etc/passwd", "a\\b"])

@@ -131,7 +131,12 @@ def test_last_words_are_errors_outside(last: str) -> None:
     assert ends.host.state is ends.guest.state is State.ENDED
     if last == "trap":
         assert isinstance(told, TrapError)
-        assert (told.message, told.code, told.frames, told.hint) == ("unreachable", "unreachable", ("f", "g\\x07"), "hint")
+        assert (told.message, told.code, told.frames, told.hint) == (
+            "unreachable",
+            "unreachable",
+            ("f", "g\\x07"),
+            "hint",
+        )
     else:
         assert type(told) is VerifyError
         assert (told.message, told.hint) == ("first\nsecond\\x07", "hint")

@@ -1,4 +1,4 @@
-"""Machines for tests of the simulated confidential VM: QEMU with the image, the processor, and a program of ours inside.
+"""Machines for tests of the simulated confidential VM: QEMU with the image, the processor, and a program inside.
 
 The program is one more archive behind the image's own, with another `/init`: it goes through the image's own steps up
 to where evidence is there, and then does over a port of its own what it is told to. It is measured, like all the rest.
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,7 +141,7 @@ class Machine:
     def __init__(self, parts: Parts, processor: Processor | None) -> None:
         need_qemu()
         self.heard = b""
-        self.answers = processor.feed if processor is not None else None
+        self.answers: Callable[[bytes], bytes] | None = None if processor is None else processor.feed
         files = [_sealed(parts.kernel), _sealed(parts.initrd)]
         ours, theirs = socket.socketpair()
         device, far = socket.socketpair()
