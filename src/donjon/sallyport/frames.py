@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, dataclass_transform
 else:
 
-    def dataclass_transform(**_: object):  # noqa: D103 - for type checkers
+    def dataclass_transform(**_: object):
         return lambda cls: cls
 
 
@@ -354,17 +354,13 @@ def fit(words: str, most: int, breaks: bool = False) -> str:
     return made.encode("utf-8")[:most].decode("utf-8", "ignore")
 
 
-class Error(Frame):
+class Telling(Frame):
     """A frame that tells of an error: `family`, `message` and `hint` are those of donjon.errors."""
-
-    if TYPE_CHECKING:
-        family: str
-        message: str
-        hint: str
 
     def error(self) -> errors.DonjonError:
         """The error, as the one who had it would have raised it."""
-        return FAMILIES[self.family](self.message, self.hint or None)
+        family, message, hint = (self.__dict__[name] for name in ("family", "message", "hint"))
+        return FAMILIES[family](message, hint or None)
 
 
 # ---- the host's
@@ -429,7 +425,7 @@ class Dialed(Frame, number=0x09):
     source_port: int = u16(1)
 
 
-class DialFailed(Error, number=0x0A):
+class DialFailed(Telling, number=0x0A):
     """There is no connection, and why."""
 
     id: int = u32()
@@ -446,7 +442,7 @@ class Bound(Frame, number=0x0B):
     port: int = u16(1)
 
 
-class BindFailed(Error, number=0x0C):
+class BindFailed(Telling, number=0x0C):
     """It cannot listen, and why."""
 
     id: int = u32()
@@ -483,7 +479,7 @@ class Accept(Frame, number=0x42):
     """The descriptor is the one that the hardware was launched with, or there is no such hardware."""
 
 
-class Refuse(Error, number=0x43):
+class Refuse(Telling, number=0x43):
     """It is not, and why. The last frame."""
 
     family: str = word(*FAMILIES)
@@ -554,7 +550,7 @@ class Exit(Frame, number=0x4C):
     code: int = u32()
 
 
-class Trap(Error, number=0x4D):
+class Trap(Telling, number=0x4D):
     """It trapped; `frames` are its functions, innermost first. A last frame."""
 
     message: str = text(MAX_MESSAGE)
@@ -567,7 +563,7 @@ class Trap(Error, number=0x4D):
         return errors.TrapError(self.message, self.code, self.frames, self.hint or None)
 
 
-class Failed(Error, number=0x4E):
+class Failed(Telling, number=0x4E):
     """It could not start, or the Keep failed, and why. A last frame."""
 
     family: str = word(*FAMILIES)

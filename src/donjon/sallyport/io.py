@@ -54,7 +54,7 @@ class Port:
 
     @property
     def mask(self) -> int:
-        """What to wait for; 0: nothing, though poll still tells of the end."""
+        """What to wait for; 0: nothing, though poll still tells of the end, each time, until `receive` is called."""
         found = 0
         if not self.ended and not self.machine.congested:
             found |= select.POLLIN
@@ -68,7 +68,7 @@ class Port:
         Raises:
             ParseError: the other end broke the protocol.
         """
-        if self.ended or self.machine.congested:
+        if self.ended or (self.machine.congested and not self._hung_up()):
             return []
         try:
             data = os.read(self._descriptor, PIECE)
@@ -82,7 +82,9 @@ class Port:
         return self.machine.feed(data)
 
     def send(self) -> None:
-        """Write what goes without waiting."""
+        """Write what goes without waiting. What cannot arrive any more is not kept."""
+        if self._deaf:
+            self.machine.discard()
         while not self._deaf:
             if not self._rest:
                 self._rest = self.machine.take(PIECE)
@@ -95,8 +97,15 @@ class Port:
             except OSError:  # the end shows when reading
                 self._deaf = True
                 self._rest = b""
+                self.machine.discard()
                 return
             self._rest = self._rest[count:]
+
+    def _hung_up(self) -> bool:
+        """Whether the other end is gone: what it has left is little, and to be read, however much waits for it."""
+        waiting = select.poll()
+        waiting.register(self._descriptor, 0)
+        return bool(waiting.poll(0))
 
     def step(self, timeout: float | None) -> list[Event]:
         """Wait up to `timeout` seconds for this port alone, then read and write."""

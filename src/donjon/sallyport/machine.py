@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONGESTED", "DIALS", "END", "GUEST", "HOST", "LISTENERS", "LOG_WINDOW", "MARKS", "MAX_COLLATERAL", "REQUESTS",
-    "STDERR", "STDIN", "STDOUT", "WINDOW", "FileDone", "Fetched", "GuestMachine", "HostMachine", "Launched", "Lost",
+    "STDERR", "STDIN", "STDOUT", "WINDOW", "Fetched", "FileDone", "GuestMachine", "HostMachine", "Launched", "Lost",
     "State", "Violation",
 ]  # fmt: skip
 
@@ -97,7 +97,8 @@ GUEST: dict[State, dict[type[f.Frame], State]] = {
     S.HANDOVER:   {},
     S.RECEIVING:  {},
     S.STARTING:   {f.Started: S.RUNNING},
-    S.RUNNING:    {f.Stdout: S.RUNNING, f.Stderr: S.RUNNING, f.End: S.RUNNING, f.Gone: S.RUNNING, f.Exit: S.ENDED, f.Trap: S.ENDED},
+    S.RUNNING:    {f.Stdout: S.RUNNING, f.Stderr: S.RUNNING, f.End: S.RUNNING, f.Gone: S.RUNNING,
+                   f.Exit: S.ENDED, f.Trap: S.ENDED},
     S.ENDED:      {},
     S.BROKEN:     {},
 }
@@ -295,7 +296,9 @@ class Machine:
         elif isinstance(frame, f.Credit):
             stream = self._streams[frame.stream]
             if frame.stream not in self.WRITES or (frame.stream != LOGS and self.state is not S.RUNNING):
-                raise ParseError(f"sallyport: Credit.stream: expected one that the {self.US} writes, got {frame.stream}")
+                raise ParseError(
+                    f"sallyport: Credit.stream: expected one that the {self.US} writes, got {frame.stream}"
+                )
             stream.credit += frame.size
             if stream.credit > stream.window:
                 got = f"{stream.credit} with what was left"
@@ -358,6 +361,11 @@ class Machine:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         self._rest = whole[limit:]
         return whole[:limit] if self._rest else whole
+
+    def discard(self) -> None:
+        """Nothing arrives at the other end any more: forget what was to be taken."""
+        self._rest = b""
+        self._drop()
 
     def _next_out(self) -> bytes | None:
         """The next frame."""
@@ -435,7 +443,7 @@ class Machine:
         if found.gone and self.state is S.RUNNING:
             return len(data)
         view = memoryview(data)[: self.room(stream)]
-        kind: type[f.Stdin] | type[f.Stdout] | type[f.Stderr] = (f.Stdin, f.Stdout, f.Stderr)[stream]
+        kind: type[f.Stdin | f.Stdout | f.Stderr] = (f.Stdin, f.Stdout, f.Stderr)[stream]
         for at in range(0, len(view), PIECE):
             piece = bytes(view[at : at + PIECE])
             found.credit -= len(piece)
@@ -620,7 +628,9 @@ class HostMachine(Machine):
 
     def _wait(self, frame: f.Collateral | f.Dial, waiting: set[int], most: int) -> None:
         if len(waiting) >= most:
-            raise ParseError(f"sallyport: {type(frame).__name__}: expected at most {most} without an answer, got one more")
+            raise ParseError(
+                f"sallyport: {type(frame).__name__}: expected at most {most} without an answer, got one more"
+            )
         waiting.add(frame.id)
 
 
@@ -670,7 +680,9 @@ class GuestMachine(Machine):
         """Send a record. Where there is no credit, or none may be sent, it is dropped; a later one says how many."""
         if f.Log not in self.SENDS[self.state]:
             return
-        if self._dropped and self._record(WARN, "donjon.keep", f"{self._dropped} messages dropped: nobody read them in time"):
+        if self._dropped and self._record(
+            WARN, "donjon.keep", f"{self._dropped} messages dropped: nobody read them in time"
+        ):
             self._dropped = 0
         if self._dropped or not self._record(level, target, message):
             self._dropped += 1
@@ -833,14 +845,18 @@ class GuestMachine(Machine):
             events.append(FileDone(self._file.name))
         self.state = END[self.state]
 
-    def _collateral(self, frame: f.CollateralReply | f.CollateralFailed | f.CollateralData, events: list[Event]) -> None:
+    def _collateral(
+        self, frame: f.CollateralReply | f.CollateralFailed | f.CollateralData, events: list[Event]
+    ) -> None:
         if isinstance(frame, f.CollateralFailed):
             self._answered(frame.id, self._requests, frame)
             events.append(frame)
             return
         if isinstance(frame, f.CollateralReply):
             if self._reply is not None:
-                raise ParseError(f"sallyport: CollateralReply: expected the rest of {self._reply.id} first, got {frame.id}")
+                raise ParseError(
+                    f"sallyport: CollateralReply: expected the rest of {self._reply.id} first, got {frame.id}"
+                )
             self._answered(frame.id, self._requests, frame)
             self._reply = frame
         else:
