@@ -77,3 +77,28 @@ def move(sender: Machine, receiver: Machine, step: int | random.Random | None = 
 def raw(kind: int, payload: bytes = b"") -> bytes:
     """A frame of anything."""
     return bytes((kind,)) + len(payload).to_bytes(4, "little") + payload
+
+
+SAMPLES: dict[type[f.Frame], bytes] = {
+    kind: bytes(frame.encode())
+    for kind, frame in {
+        f.Launch: f.Launch(version=1, descriptor=1, options=1), f.Chunk: f.Chunk(data=b"x"),
+        f.File: f.File(name="other", size=1, digest=bytes(32)), f.Start: f.Start(), f.Stdin: f.Stdin(data=b"x"),
+        f.CollateralReply: f.CollateralReply(id=1, size=1), f.CollateralData: f.CollateralData(data=b"x"),
+        f.CollateralFailed: f.CollateralFailed(id=1, message=""), f.Dialed: f.Dialed(id=1, source_port=1),
+        f.DialFailed: f.DialFailed(id=1, family="BugError", message="", hint=""),
+        f.Bound: f.Bound(id=1, host="::", port=1),
+        f.BindFailed: f.BindFailed(id=1, family="BugError", message="", hint=""),
+        f.Peer: f.Peer(guest_port=1, source_port=1, host="::", port=1), f.Stop: f.Stop(),
+        f.Hello: f.Hello(versions=(1,), variant="x", image=bytes(32)), f.Accept: f.Accept(),
+        f.Refuse: f.Refuse(family="BugError", message="", hint=""), f.Started: f.Started(),
+        f.Stdout: f.Stdout(data=b"x"), f.Stderr: f.Stderr(data=b"x"), f.Log: f.Log(level=1, target="t", message=""),
+        f.Mark: f.Mark(name="n", nanoseconds=1), f.Collateral: f.Collateral(id=1, request="r"),
+        f.Dial: f.Dial(id=1, host="h", port=1),
+        f.Listening: f.Listening(id=1, name="n", prot="tcp", host="", port=0, guest_port=1),
+        f.Exit: f.Exit(code=0), f.Trap: f.Trap(message="", code="", frames=(), hint=""),
+        f.Failed: f.Failed(family="BugError", message="", hint=""), f.Credit: f.Credit(stream=3, size=1),
+        f.End: f.End(stream=0), f.Gone: f.Gone(stream=1),
+    }.items()
+}  # fmt: skip
+"""Each frame once, as bytes."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from donjon.errors import ParseError, UsageError
 from donjon.sallyport import frames as f
-from tests.sallyport.test_machine import SAMPLES
+from tests.sallyport.ends import SAMPLES
 
 
 @pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)

@@ -33,15 +33,15 @@ def pair() -> Iterator[Pair]:
 def running(pair: Pair) -> Pair:
     host, guest = pair
     guest.machine.hello("production")
-    for step, side in (
-        (lambda: host.machine.launch(b"a", b"b"), host),
-        (lambda: guest.machine.accept(), guest),
-        (lambda: host.machine.file("m", bytes(300_000)), host),
-        (lambda: host.machine.start(), host),
-        (lambda: guest.machine.started(), guest),
+    for side, step, arguments in (
+        (host, "launch", (b"a", b"b")),
+        (guest, "accept", ()),
+        (host, "file", ("m", bytes(300_000))),
+        (host, "start", ()),
+        (guest, "started", ()),
     ):
         exchange(host, guest)
-        step()
+        getattr(side.machine, step)(*arguments)
         assert side.machine.pending
     exchange(host, guest)
     assert host.machine.state is guest.machine.state is State.RUNNING

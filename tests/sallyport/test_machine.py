@@ -31,7 +31,7 @@ from donjon.sallyport.machine import (
     State,
     Violation,
 )  # fmt: skip
-from tests.sallyport.ends import DESCRIPTOR, OPTIONS, Ends, move, raw
+from tests.sallyport.ends import DESCRIPTOR, OPTIONS, SAMPLES, Ends, move, raw
 
 STEPS = pytest.mark.parametrize("step", [None, 1, random.Random(4)], ids=["whole", "byte by byte", "at random"])
 ALIVE = [state for state in State if state not in (State.ENDED, State.BROKEN)]
@@ -175,30 +175,6 @@ def test_a_host_goes_on_with_a_guest_that_greeted_before_a_snapshot() -> None:
 # Every pair of a state and a frame
 
 
-SAMPLES: dict[type[f.Frame], bytes] = {
-    kind: bytes(frame.encode())
-    for kind, frame in {
-        f.Launch: f.Launch(version=1, descriptor=1, options=1), f.Chunk: f.Chunk(data=b"x"),
-        f.File: f.File(name="other", size=1, digest=bytes(32)), f.Start: f.Start(), f.Stdin: f.Stdin(data=b"x"),
-        f.CollateralReply: f.CollateralReply(id=1, size=1), f.CollateralData: f.CollateralData(data=b"x"),
-        f.CollateralFailed: f.CollateralFailed(id=1, message=""), f.Dialed: f.Dialed(id=1, source_port=1),
-        f.DialFailed: f.DialFailed(id=1, family="BugError", message="", hint=""),
-        f.Bound: f.Bound(id=1, host="::", port=1),
-        f.BindFailed: f.BindFailed(id=1, family="BugError", message="", hint=""),
-        f.Peer: f.Peer(guest_port=1, source_port=1, host="::", port=1), f.Stop: f.Stop(),
-        f.Hello: f.Hello(versions=(1,), variant="x", image=bytes(32)), f.Accept: f.Accept(),
-        f.Refuse: f.Refuse(family="BugError", message="", hint=""), f.Started: f.Started(),
-        f.Stdout: f.Stdout(data=b"x"), f.Stderr: f.Stderr(data=b"x"), f.Log: f.Log(level=1, target="t", message=""),
-        f.Mark: f.Mark(name="n", nanoseconds=1), f.Collateral: f.Collateral(id=1, request="r"),
-        f.Dial: f.Dial(id=1, host="h", port=1),
-        f.Listening: f.Listening(id=1, name="n", prot="tcp", host="", port=0, guest_port=1),
-        f.Exit: f.Exit(code=0), f.Trap: f.Trap(message="", code="", frames=(), hint=""),
-        f.Failed: f.Failed(family="BugError", message="", hint=""), f.Credit: f.Credit(stream=3, size=1),
-        f.End: f.End(stream=0), f.Gone: f.Gone(stream=1),
-    }.items()
-}  # fmt: skip
-
-
 def test_there_is_a_sample_of_each_frame() -> None:
     assert set(SAMPLES) == set(f.TYPES.values())
 
@@ -256,10 +232,38 @@ def test_an_end_sends_nothing_that_its_table_lacks(side: str, state: State) -> N
 
 def test_after_the_last_word_the_host_takes_nothing_and_the_guest_drops_everything() -> None:
     ends = Ends().reach(State.ENDED)
-    assert "expected nothing after the last word" in refused(ends.host, b"\x4c")
+    assert "expected nothing after its last word, got more" in refused(ends.host, b"\x4c")
     for data in SAMPLES.values():
         assert ends.guest.feed(data + b"\xff" * 99) == []
     assert ends.guest.state is State.ENDED
+
+
+@pytest.mark.parametrize("how", ["exit", "violation", "lost"])
+def test_what_the_host_still_sends_when_the_session_is_over_goes_nowhere(how: str) -> None:
+    """The guest's end crosses with answers, ends of streams and connections: none of these is a mistake."""
+    ends = Ends().reach(State.RUNNING)
+    host = ends.host
+    host.feed(SAMPLES[f.Dial] + SAMPLES[f.Collateral] + SAMPLES[f.Listening])
+    host.feed(f.Dial(id=2, host="h", port=1).encode() + f.Collateral(id=2, request="r").encode())
+    if how == "exit":
+        host.feed(SAMPLES[f.Exit])
+    elif how == "lost":
+        host.eof()
+    else:
+        refused(host, b"\xff")
+    assert host.over
+    host.dialed(1, 1)
+    host.dial_failed(2, UsageError(""))
+    host.bound(1, "::", 1)
+    host.bind_failed(1, UsageError(""))
+    host.reply(1, b"")
+    host.collateral_failed(2, "")
+    host.peer(1, 1, "::", 1)
+    host.end(STDIN)
+    host.gone(STDOUT)
+    host.stop()
+    assert host.write(STDIN, b"x") == 0
+    assert not host.pending
 
 
 @pytest.mark.parametrize("state", ALIVE, ids=lambda state: state.value)

@@ -233,7 +233,7 @@ class Machine:
                     if self._deaf():
                         at = size
                         break
-                    raise ParseError(f"sallyport: expected nothing after the last word, got {size - at} bytes")
+                    raise ParseError("sallyport: guest: expected nothing after its last word, got more")
                 kind = self._kind(held[at])
                 if size - at < f.HEADER:
                     break
@@ -257,7 +257,7 @@ class Machine:
 
     def eof(self) -> list[Event]:
         """The other end has closed: an event, unless the session was over or this was said before."""
-        if self._closed or self.state in (S.ENDED, S.BROKEN):
+        if self.over:
             return []
         self._closed = True
         was, self.state = self.state, S.BROKEN
@@ -367,6 +367,11 @@ class Machine:
         self._rest = b""
         self._drop()
 
+    @property
+    def over(self) -> bool:
+        """Whether the session is: what is sent then goes nowhere, and is no mistake, as the end crosses with much."""
+        return self._closed or self.state in (S.ENDED, S.BROKEN)
+
     def _next_out(self) -> bytes | None:
         """The next frame."""
         for number in self._due():
@@ -455,6 +460,8 @@ class Machine:
         found = self._streams[stream]
         if stream not in self.WRITES or stream == LOGS:
             raise BugError(f"sallyport: the {self.US} does not write stream {stream}")
+        if self.over:
+            return
         self._may(f.End)
         if not found.ended:
             found.ended = True
@@ -465,7 +472,7 @@ class Machine:
         found = self._streams[stream]
         if stream in self.WRITES or stream == LOGS:
             raise BugError(f"sallyport: the {self.US} does not read stream {stream}")
-        if self.state is S.ENDED:
+        if self.over:
             return
         self._may(f.Gone)
         if not found.gone and not found.ended:
@@ -539,14 +546,16 @@ class HostMachine(Machine):
 
     def reply(self, id: int, data: bytes) -> None:  # noqa: A002
         """Give what was asked for; `data` is held until all of it was taken."""
-        self._asked(id, self._requests, f.CollateralReply)
+        if not self._asked(id, self._requests, f.CollateralReply):
+            return
         frame = f.CollateralReply(id=id, size=len(data))
         frame.payload()
         self._bulk.append(self._answer(frame, data))
 
     def collateral_failed(self, id: int, message: str) -> None:  # noqa: A002
         """Say why there is none."""
-        self._asked(id, self._requests, f.CollateralFailed)
+        if not self._asked(id, self._requests, f.CollateralFailed):
+            return
         frame = f.CollateralFailed(id=id, message=f.fit(message, f.MAX_MESSAGE, breaks=True))
         self._bulk.append(self._answer(frame, b""))
 
@@ -556,39 +565,44 @@ class HostMachine(Machine):
             yield f.CollateralData(data=data[at : at + PIECE]).encode()
         self._requests.discard(~frame.id)  # only now may the guest have another
 
-    def _asked(self, id: int, waiting: set[int], kind: type[f.Frame]) -> None:  # noqa: A002
+    def _asked(self, id: int, waiting: set[int], kind: type[f.Frame]) -> bool:  # noqa: A002
+        """Whether the guest still waits for this answer; False: the session is over."""
+        if self.over:
+            return False
         self._may(kind)
         if id not in waiting:
             raise BugError(f"sallyport: the guest waits for no answer {id}")
         waiting.discard(id)
         if waiting is self._requests:
             waiting.add(~id)  # answered, and not read yet
+        return True
 
     def dialed(self, id: int, source_port: int) -> None:  # noqa: A002
         """The connection comes in at the gate from that port."""
-        self._asked(id, self._dials, f.Dialed)
-        self._send(f.Dialed(id=id, source_port=source_port))
+        if self._asked(id, self._dials, f.Dialed):
+            self._send(f.Dialed(id=id, source_port=source_port))
 
     def dial_failed(self, id: int, error: DonjonError) -> None:  # noqa: A002
         """There is no connection."""
-        self._asked(id, self._dials, f.DialFailed)
-        family, message, hint = _told(error)
-        self._send(f.DialFailed(id=id, family=family, message=message, hint=hint))
+        if self._asked(id, self._dials, f.DialFailed):
+            family, message, hint = _told(error)
+            self._send(f.DialFailed(id=id, family=family, message=message, hint=hint))
 
     def bound(self, id: int, host: str, port: int) -> None:  # noqa: A002
         """The host listens there."""
-        self._asked(id, self._binds, f.Bound)
-        self._send(f.Bound(id=id, host=host, port=port))
+        if self._asked(id, self._binds, f.Bound):
+            self._send(f.Bound(id=id, host=host, port=port))
 
     def bind_failed(self, id: int, error: DonjonError) -> None:  # noqa: A002
         """It cannot."""
-        self._asked(id, self._binds, f.BindFailed)
-        family, message, hint = _told(error)
-        self._send(f.BindFailed(id=id, family=family, message=message, hint=hint))
+        if self._asked(id, self._binds, f.BindFailed):
+            family, message, hint = _told(error)
+            self._send(f.BindFailed(id=id, family=family, message=message, hint=hint))
 
     def peer(self, guest_port: int, source_port: int, host: str, port: int) -> None:
         """Say who a connection is from that comes to `guest_port`, from `source_port`."""
-        self._send(f.Peer(guest_port=guest_port, source_port=source_port, host=host, port=port))
+        if not self.over:
+            self._send(f.Peer(guest_port=guest_port, source_port=source_port, host=host, port=port))
 
     def stop(self) -> None:
         """Ask for the end; again, or after it: nothing. Before the greeting there is nobody to ask: end the machine."""
