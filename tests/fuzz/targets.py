@@ -33,6 +33,7 @@ from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
 from donjon.sallyport import frames, machine
 from donjon.sim import firmware as simulated_firmware
+from donjon.sim import port as simulated_port
 from donjon.steward import app, authority, client, nonce, policy, record, result
 from donjon.steward.app import ProblemError
 from donjon.steward.files import Pile, read_roots, write_roots
@@ -47,6 +48,7 @@ from donjon.tee.intel import collateral as lists
 from donjon.tee.intel import pck, strictjson, x509
 from donjon.tee.intel.simulate import TeeName, qe_identity, sgx_extension, tcb_info
 from donjon.tee.sgx import sigstruct
+from donjon.tee.simulated import Blobs
 from donjon.tee.snp import certtable, idblock
 from donjon.tee.snp import firmware as snp_firmware
 from donjon.tee.snp import simulate as amd
@@ -466,6 +468,43 @@ def snp_certificate(data: bytes) -> None:
     refused(lambda: read_certificate(data))
     refused(lambda: read_crl(data))
     refused(lambda: snp.vek.read_vek(data))
+
+
+class FixedHardware:
+    """What stands behind the port of a simulated confidential VM."""
+
+    tee = "snp"
+
+    def blobs(self, report_data: bytes, privlevel: int | None = None) -> Blobs:
+        return Blobs(report_data + bytes([privlevel or 0]))
+
+
+def port_requests() -> list[bytes]:
+    made = [
+        pack(
+            simulated_port.Request(
+                magic=simulated_port.MAGIC, version=1, kind=kind, privlevel=level, report_data=bytes(64)
+            )
+        )
+        for kind in simulated_port.Kind
+        for level in (0, simulated_port.NO_LEVEL)
+    ]
+    return [*made, b"".join(made)]
+
+
+@target("sim.port", "bytes", port_requests, longest=400)
+def sim_port(data: bytes) -> None:
+    """What a guest sends to the simulated processor is answered, whole or byte by byte alike, or refused."""
+
+    def whole() -> bytes:
+        return simulated_port.Device(FixedHardware()).feed(data)
+
+    def pieces() -> bytes:
+        device = simulated_port.Device(FixedHardware())
+        return b"".join(device.feed(data[at : at + 1]) for at in range(len(data)))
+
+    answers = [refused(whole), refused(pieces)]
+    assert answers[0] == answers[1]
 
 
 @target("snp.report", "bytes", files("snp/*/report.bin"), longest=1200)

@@ -126,6 +126,10 @@ GLOBAL = (
 )  # fmt: skip
 """Options of every command; they may stand before its name too."""
 
+_VARIANT = Option(
+    "--variant", "NAME", "production; debug, which has a console; simulated, for tests", default="production",
+    words="donjon.image.recipe:VARIANTS",
+)
 _LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
 _HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
 _BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
@@ -677,6 +681,50 @@ _LIST = (
         examples=(
             ("donjon sim mount tsm", "SNP, in the directory tsm"),
             ("donjon sim mount --tee sgx attestation", "Gramine's files"),
+        ),
+    ),
+    Command(
+        "image build",
+        "Build the image that virtual machines start",
+        handler="donjon.cli.image:build",
+        group="Image",
+        options=(
+            _VARIANT,
+            Option("--out", "DIR", "where to put it; without it, among what is cached for this user", files=True),
+        ),
+        details="Its packages are downloaded once, some 60 MB, and compared with the lock that is part of Donjon. "
+        "Equal versions of Donjon build equal bytes on every machine: compare the digests. What is there already is "
+        "not built again. DONJON_MIRROR names a directory or an address where the packages are sought first.",
+        exits=(
+            ("0", "the image is there"),
+            ("1", "a package is not what the lock says"),
+            ("2", "the command line is wrong"),
+            ("3", "this machine cannot do it: no network, no room, not Linux on x86-64"),
+        ),
+        examples=(
+            ("donjon image build", "what `donjon run` starts"),
+            ("donjon image build --variant debug --out debug-image", "one with a console, in a directory"),
+        ),
+    ),
+    Command(
+        "image info",
+        "Show what an image is, and what each megabyte is for",
+        handler="donjon.cli.image:info",
+        group="Image",
+        options=(
+            _VARIANT,
+            Option("--check", "", "compare the content of every file with the manifest"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="It builds nothing. DONJON_IMAGE names a directory with an image to use instead of the cached one.",
+        exits=(
+            ("0", "it is there"),
+            ("3", "it is not built yet"),
+            ("4", "it is damaged"),
+        ),
+        examples=(
+            ("donjon image info", "for people"),
+            ("donjon image info --check --json", "for programs, after reading every byte"),
         ),
     ),
     Command(
