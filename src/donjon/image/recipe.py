@@ -95,7 +95,7 @@ DENIED: dict[str, str] = {
     "email.policy": "letters are not written",  "pickle": "objects are not read from bytes",
     "_compat_pickle": "belongs to pickle", "runpy": "process 1 runs one module",
     "pkgutil": "modules are not listed", "importlib.metadata": "packages are not listed",
-    "logging": "`donjon.log` has it", "difflib": "suggestions are for people who type",
+    "logging": "`donjon.log` has it",
     "statistics": "a check in `random`, which nobody calls", "fractions": "numbers here are whole",
     "getopt": "no command line", "_strptime": "times come in one form",
     "_uuid": "no such names are made", "_typing": "the interpreter has it built in",
