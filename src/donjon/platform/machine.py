@@ -176,6 +176,8 @@ class Recorder(Machine):
             raise PlatformError(f"cannot write {folder}: {words_of(error)}") from error
 
     def _document(self) -> str:
+        self.system()
+        self.now()
         return json.dumps({"format": FORMAT, "source": "recorded", **self._answers}, indent=1, sort_keys=True) + "\n"
 
     def _keep(self, what: str, key: str, value: Any) -> None:
@@ -295,7 +297,9 @@ class Recorded(Machine):
         """Read everything once, so that a record that is malformed is refused at the beginning."""
         self.system(), self.now(), self.memlock(), self.kvm(), self.sev_status(), self.chip_id(), self.qemu()
         self.caches()
-        for what in ("names", "kinds", "may", "cpuid"):
+        for what in ("names", "kinds", "may", "cpuid", "variables"):
+            if not isinstance(self._answers.get(what, {}), dict):
+                raise TypeError(f"{what}: expected an object")
             for key in self._answers.get(what, {}):
                 if what == "names":
                     self.names(key)
