@@ -30,6 +30,7 @@ class Layer(NamedTuple):
 TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
 # The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
 TEE_EDGES = ("backend", "collect", "simulate")
+# Beside their folders: what reads devices and files.
 TEE_FILES = ("donjon.tee.tsm", "donjon.tee.firmware")
 
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
@@ -75,6 +76,7 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
+    Layer(("donjon.files",), "files that users name, below all that read some, above what only computes"),
     Layer(
         ("donjon.verify", "donjon.steward.client"),
         "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",
@@ -104,6 +106,7 @@ SIDEWAYS = (
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.tee.firmware", "firmware files that backends share"),
+    ("donjon.tee", "donjon.tee.backend", "what backends share"),
     ("donjon.tee.ovmf", "donjon.wire", "a firmware file is read with a cursor"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
     ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
@@ -119,11 +122,8 @@ NEVER = (
     ("donjon.wasm", "donjon.keep", "an engine can be used without a Keep"),
     ("donjon.wasm", "donjon.cli", "an engine can be used without a command line"),
     *(
-        ("donjon.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
-        for name in TEES
-    ),
-    *(
-        ("donjon.cli.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        (importer, name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for importer in ("donjon.steward", "donjon.cli.steward", "donjon.cli.measure")
         for name in TEES
     ),
 )

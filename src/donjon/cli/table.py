@@ -818,7 +818,7 @@ _LIST = (
         ),
         details="JSON in Enarx's format. The same keys and digests give the same bytes.",
         examples=(
-            ("donjon sign --mrenclave 00ff --sgx-key sgx.key", "for SGX"),
+            ('donjon sign --mrenclave "$(cat mrenclave.hex)" --sgx-key sgx.key', "for SGX"),
         ),
     ),
     Command(

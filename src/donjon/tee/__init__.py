@@ -17,9 +17,10 @@ from importlib.util import find_spec
 from typing import cast
 
 from donjon.errors import UsageError
+from donjon.tee.backend import Backend
 from donjon.tee.contract import Fetch, Tee
 
-__all__ = ["ALL", "load", "load_fetch"]
+__all__ = ["ALL", "load", "load_backend", "load_fetch"]
 
 # In the order in which they are listed to users.
 ALL = (
@@ -53,5 +54,19 @@ def load_fetch(name: str) -> Fetch | None:
     Raises:
         UsageError: there is no TEE of this name.
     """
-    module = f"{load(name).__name__}.fetch"  # type: ignore[attr-defined] # a TEE is a package
-    return cast("Fetch", import_module(module)) if find_spec(module) else None
+    return cast("Fetch | None", _part(name, "fetch"))
+
+
+def load_backend(name: str) -> Backend | None:
+    """How its virtual machines are started and measured; None where it has none.
+
+    Raises:
+        UsageError: there is no TEE of this name.
+    """
+    return cast("Backend | None", _part(name, "backend"))
+
+
+def _part(name: str, part: str) -> object | None:
+    """A module that not every TEE has."""
+    module = f"{load(name).__name__}.{part}"  # type: ignore[attr-defined] # a TEE is a package
+    return import_module(module) if find_spec(module) else None
