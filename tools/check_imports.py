@@ -43,11 +43,8 @@ LAYERS = (
         ("donjon.keep", "donjon.project", "donjon.signing"),
         "starts and stops Keeps; makes projects; keys that sign images",
     ),
-<<<<<<< HEAD
     Layer(("donjon.platform",), "describes the machine, and what can hold a Keep on it: a Keep asks before it starts"),
-=======
     Layer(("donjon.image",), "builds and finds the image that virtual machines start"),
->>>>>>> simtee
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
     ),
