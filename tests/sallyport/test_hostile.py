@@ -253,9 +253,8 @@ def test_a_session_that_is_played_twice_is_refused_the_second_time(victim: Make)
 
 def test_a_session_that_is_played_to_another_keep_does_not_wait_for_its_answers(victim: Make) -> None:
     sent = victim().reach(State.RUNNING).sent
-    one = victim()
+    one = victim().reach(State.LAUNCHING)
     one.throw(sent)
-    one.port.receive()
     one.machine.state = State.CHECKING  # a host that has said all that
     told = one.last_words()
     assert isinstance(told, f.Failed)
