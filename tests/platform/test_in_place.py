@@ -57,7 +57,7 @@ def test_the_keep_runs_in_place_and_its_certificate_has_the_machines_evidence(
         assert f"this machine is a guest of {name}: the Keep runs in place".encode() in keep.stderr
     kind = tee.load(name)
     evidence = next(one.value for one in leaf.extensions if one.oid.dotted_string == kind.OID)
-    bound, _ = kind.claimed(kind.parse(evidence.value)[0])  # type: ignore[attr-defined]
+    bound, _ = kind.claimed(kind.parse(evidence.value)[0])
     assert bound == kind.key_binding(leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 

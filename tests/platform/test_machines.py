@@ -333,7 +333,8 @@ def test_a_backend_that_this_version_does_not_start_is_told(tmp_path: Path) -> N
         ("snp-host", ("--backend", "sev"), 0), ("snp-host", ("--backend", "tdx"), 3),
         ("laptop", ("--backend", "kvm"), 0), ("new-laptop", (), 0), ("new-laptop", ("--backend", "kvm"), 3),
         ("container", ("--backend", "kvm"), 0), ("nested", ("--backend", "kvm"), 0), ("snp-forbidden", (), 3),
-        ("snp-old-kernel", (), 3), ("raspberry-pi-kvm", (), 0), ("raspberry-pi-kvm", ("--backend", "kvm"), 3), ("mac", ("--backend", "kvm"), 3), ("sgx-host", ("--backend", "sgx"), 3),
+        ("snp-old-kernel", (), 3), ("raspberry-pi-kvm", (), 0), ("raspberry-pi-kvm", ("--backend", "kvm"), 3),
+        ("mac", ("--backend", "kvm"), 3), ("sgx-host", ("--backend", "sgx"), 3),
     ],
 )  # fmt: skip
 def test_the_exit_code_of_the_doctor_tells(

@@ -297,11 +297,11 @@ def _kvm(machine: Machine, needed: bool) -> tuple[Datum, ...]:
         None if found.seconds is None else f"{found.seconds * 1000:.1f} ms for 600 000 instructions",
         None if found.state == "version" else mesg, command, needed=needed,
     )  # fmt: skip
-    return (
-        Datum(
-            "Driver", there, "/dev/kvm", None if there else mesg, None if there else command, needed=needed, data=(api, pace) if there else (),
-        ),
+    driver = Datum(
+        "Driver", there, "/dev/kvm", None if there else mesg, None if there else command, needed=needed,
+        data=(api, pace) if there else (),
     )  # fmt: skip
+    return (driver,)
 
 
 def _cpu(machine: Machine) -> Datum:

@@ -13,8 +13,9 @@ measured.
 The guest runs in a process of its own, with a deadline. If it does not end it is killed; if that does not help either,
 as a process that waits inside the kernel cannot be killed, it is left alone: nobody here waits for it.
 
-What was found holds until the kernel is another one, so it is kept in the user's cache under the boot's id. (That a guest
-did not end holds for ten minutes.) Permission is asked for anew each time, as a group may be joined meanwhile. QEMU's version does not matter to it: no QEMU is run.
+What was found holds until the kernel is another one, so it is kept in the user's cache under the boot's id. (That a
+guest did not end holds for ten minutes.) Permission is asked for anew each time, as a group may be joined meanwhile.
+QEMU's version does not matter to it: no QEMU is run.
 """
 
 from __future__ import annotations
