@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections import deque
 
 from donjon.keep.vm.loop import IN, OUT
 
@@ -36,7 +35,7 @@ class Output:
         self._stream = stream
         self._loop = loop
         self._machine = machine
-        self._held: deque[memoryview] = deque()
+        self._held = bytearray()  # one, as a guest may send frames of a byte each
         self._broken = False
         # The kernel lets nobody wait for a file, and a file has no reader who could be slow.
         self._piece = AT_ONCE if _is_file(descriptor) else select.PIPE_BUF
@@ -46,7 +45,7 @@ class Output:
         if self._broken:
             self._machine.consumed(self._stream, len(data))
             return
-        self._held.append(memoryview(data))
+        self._held += data
         self._loop.watch(self._descriptor, OUT, self._ready)
 
     @property
@@ -56,17 +55,14 @@ class Output:
 
     def _ready(self, _events: int) -> None:
         """Write one piece: more could have to wait for a reader."""
-        piece = self._held[0][: self._piece]
         try:
-            count = os.write(self._descriptor, piece)
+            count = os.write(self._descriptor, self._held[: self._piece])
         except BlockingIOError:  # whoever gave us the descriptor made it non-blocking
             return
         except OSError:
             self._break()
             return
-        self._held[0] = self._held[0][count:]
-        if not self._held[0]:
-            self._held.popleft()
+        del self._held[:count]
         if not self._held:
             self._loop.forget(self._descriptor)
         self._machine.consumed(self._stream, count)
@@ -75,7 +71,7 @@ class Output:
         """Nobody reads: the guest finds its stream broken, as it would a pipe."""
         self._broken = True
         self._loop.forget(self._descriptor)
-        self._machine.consumed(self._stream, sum(map(len, self._held)))
+        self._machine.consumed(self._stream, len(self._held))
         self._held.clear()
         self._machine.gone(self._stream)
 
