@@ -13,9 +13,9 @@ QEMU's listeners have room for one connection that it has not yet accepted. The 
 caller would try again after a second; here such a call is given up at once and repeated after `AGAIN_SECONDS`.
 
 How many connections there may be, `limits.connections` says. One that the guest has given up is closed inside, but may
-still be open outside, where its peer is slow or silent; nobody can tell that from a connection which waits for half of
-an answer. Where there is room both stay. Where there is none, those that were silent for `LINGER_SECONDS` give way, as
-the kernel does with its own.
+still be open outside, where its peer is slow or silent; nobody can tell that from a connection of which half goes on.
+Where there is room both stay. Where there is none, those where nothing has moved for `LINGER_SECONDS` give way, if the
+guest has ended its direction or the peer does not take what waits for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections import deque
 
 from donjon.errors import DonjonError, PlatformError, words_of
 from donjon.keep.network import have_descriptors
-from donjon.keep.vm.loop import IN, OUT
+from donjon.keep.vm.loop import IN, OUT, Timer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Relay:
         self._callers: set[Caller] = set()
         self._listeners: dict[socket.socket, tuple[Door, Announce]] = {}
         self._resting: set[socket.socket] = set()
+        self._again = Timer(0.0, None)
         self._starved = False
         self._closed = False
         self._looked = 0.0
@@ -128,7 +129,7 @@ class Relay:
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             for pair in tuple(self._pairs):
-                if now - pair.moved >= LINGER_SECONDS and pair.given_up:
+                if now - pair.moved >= LINGER_SECONDS and (pair.stuck or pair.given_up):
                     pair.cut()
         return len(self._pairs) + len(self._callers) >= self._most
 
@@ -177,7 +178,13 @@ class Relay:
     def _rest(self, listener: socket.socket, seconds: float) -> None:
         self.loop.forget(listener.fileno())
         self._resting.add(listener)
-        self.loop.after(seconds, self.wake)
+        self._again.cancel()
+        self._again = self.loop.after(seconds, self._look)
+
+    def _look(self) -> None:
+        self.wake()
+        if self._resting:
+            self._again = self.loop.after(LOOK_SECONDS, self._look)
 
     def close_listeners(self) -> None:
         """Let nobody in any more: the guest has ended."""
@@ -186,6 +193,7 @@ class Relay:
             listener.close()
         self._listeners.clear()
         self._resting.clear()
+        self._again.cancel()
         for caller in tuple(self._callers):
             caller.let_down(PlatformError("the Keep has ended"))
 
@@ -294,9 +302,10 @@ class Door:
                 caller.announce(self._source)
             problem = connection.connect_ex(("127.0.0.1", self._port))
             if problem == errno.EINPROGRESS:
-                connection.getpeername()
-            elif problem:
+                problem = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if problem:
                 raise OSError(problem, "")
+            connection.getpeername()
             _hurry(connection)
         except OSError as error:
             connection.close()
@@ -386,6 +395,11 @@ class Pair:
         """Whether something from inside waits for the peer outside, or may still come: once the guest has ended, its
         last bytes are at QEMU's or here."""
         return bool(self._sides[0].held) or not self._sides[1].ended
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the peer outside does not take what the guest has sent it."""
+        return bool(self._sides[0].held)
 
     @property
     def given_up(self) -> bool:
