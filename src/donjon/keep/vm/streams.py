@@ -35,7 +35,9 @@ class Output:
         self._stream = stream
         self._loop = loop
         self._machine = machine
-        self._held = bytearray()  # one, as a guest may send frames of a byte each
+        self._held = (
+            bytearray()
+        )  # one buffer, as a guest may send each byte by itself, and objects are larger than that
         self._broken = False
         # The kernel lets nobody wait for a file, and a file has no reader who could be slow.
         self._piece = AT_ONCE if _is_file(descriptor) else select.PIPE_BUF
@@ -45,8 +47,14 @@ class Output:
         if self._broken:
             self._machine.consumed(self._stream, len(data))
             return
+        if data and not self._held:
+            try:
+                self._loop.watch(self._descriptor, OUT, self._ready)
+            except OSError:  # it was closed before we were started
+                self._held += data
+                self._break()
+                return
         self._held += data
-        self._loop.watch(self._descriptor, OUT, self._ready)
 
     @property
     def idle(self) -> bool:
@@ -89,7 +97,10 @@ class Input:
     def refresh(self) -> None:
         """Read while the guest takes more, and not otherwise."""
         wanted = not self._ended and self._machine.room(self._stream) > 0
-        self._loop.watch(self._descriptor, IN if wanted else 0, self._ready)
+        try:
+            self._loop.watch(self._descriptor, IN if wanted else 0, self._ready)
+        except OSError:  # it was closed before we were started
+            self._end()
 
     def stop(self) -> None:
         """The guest wants no more."""
@@ -97,8 +108,11 @@ class Input:
         self._loop.forget(self._descriptor)
 
     def _ready(self, _events: int) -> None:
+        room = min(AT_ONCE, self._machine.room(self._stream))
+        if room <= 0:  # since this turn began; reading nothing would look like the end
+            return
         try:
-            data = os.read(self._descriptor, min(AT_ONCE, self._machine.room(self._stream)))
+            data = os.read(self._descriptor, room)
         except BlockingIOError:
             return
         except OSError:  # it cannot be read: closed, a directory, a terminal that has hung up
@@ -106,8 +120,11 @@ class Input:
         if data:
             self._machine.write(self._stream, data)
         else:
-            self.stop()
-            self._machine.end(self._stream)
+            self._end()
+
+    def _end(self) -> None:
+        self.stop()
+        self._machine.end(self._stream)
 
 
 def _is_file(descriptor: int) -> bool:
