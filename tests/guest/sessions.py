@@ -63,7 +63,7 @@ class Session:
     def run(self) -> Session:
         end = time.monotonic() + SECONDS
         try:
-            while not self.port.ended:
+            while not self.port.ended and not self.machine.over:
                 assert time.monotonic() < end, self.events
                 for event in self.port.step(1.0):
                     self._take(event)
