@@ -415,7 +415,7 @@ class Agent:
                 if not self._secret:
                     self._machine.log(max(1, records.number_in(level, 5)), target, text)
             case ["mark", name, moment]:
-                if not self._secret and name in MARKS and moment.isdecimal() and len(moment) < 20:
+                if not self._secret and name in MARKS and moment.isascii() and moment.isdigit() and len(moment) < 20:
                     self._machine.mark(name, int(moment))
             case ["open"]:
                 self._secret = not self._shown

@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import time
+from array import array
 from collections import deque
 
 from donjon.errors import DonjonError, ParseError, PlatformError
@@ -79,7 +80,7 @@ class Broker:
 
         def act(_events: int) -> None:
             try:
-                data, descriptors, _, _ = socket.recv_fds(asked, LONGEST, 1, socket.MSG_DONTWAIT)
+                data, descriptors = _receive(asked)
             except BlockingIOError:
                 return
             except OSError:
@@ -249,6 +250,16 @@ class Broker:
                 _send(self._expected.pop(port)[0], b"reached\0", connection.fileno())
 
 
+def _receive(asked: socket.socket) -> tuple[bytes, list[int]]:
+    """A request and what came with it; as `socket.recv_fds`, which forgets its flags, and so waits."""
+    data, more, _, _ = asked.recvmsg(LONGEST, socket.CMSG_LEN(4), socket.MSG_DONTWAIT)
+    found = array("i")
+    for level, kind, given in more:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(given[: len(given) // 4 * 4])
+    return data, list(found)
+
+
 def _asker(descriptors: list[int]) -> socket.socket | None:
     """Where an answer goes; None: what came is no such socket, and nobody is answered."""
     for number in descriptors:
@@ -265,8 +276,9 @@ def _asker(descriptors: list[int]) -> socket.socket | None:
 
 def _send(asker: socket.socket, data: bytes, *descriptors: int) -> None:
     """Answer; it is lost where nobody takes it."""
+    given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
     try:
-        socket.send_fds(asker, [data], descriptors, socket.MSG_DONTWAIT)
+        asker.sendmsg([data], given, socket.MSG_DONTWAIT)  # as `send_fds`, which forgets its flags
     except OSError:
         pass  # who asked has ended
     finally:

@@ -118,7 +118,7 @@ def run(
         try:
             instance = _link(guest, module, config.limits.memory)
         except Exit as ended:
-            return ended.code
+            return _exit_code(ended.code)
         entries = _entries(instance, log)
         if on_ready is not None:
             on_ready()
