@@ -1,4 +1,4 @@
-"""An agent, and the host's end of its sallyport in the test's hands: as an ordinary process, or in a virtual machine."""
+"""An agent, and the host's end of its sallyport in a test's hands: as an ordinary process, or in a virtual machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from donjon.guest.agent import Agent, Place
 from donjon.image import Image
@@ -69,7 +69,7 @@ class Session:
             Agent(theirs.fileno(), self.place).run()
             os._exit(0)
 
-    def run(self) -> Session:
+    def run(self) -> Self:
         end = time.monotonic() + self.SECONDS
         try:
             while not self.port.ended and not self.machine.over:

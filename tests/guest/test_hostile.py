@@ -395,7 +395,8 @@ TELLING_START = b"""(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
-  (func $begin (drop (call $write (i32.const 77) (i32.const 0) (i32.const 0) (i32.const 0))) (call $exit (i32.const 424242)))
+  (func $begin (drop (call $write (i32.const 77) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (call $exit (i32.const 424242)))
   (start $begin)
   (func (export "_start")))"""
 

@@ -194,6 +194,8 @@ class Agent:
         machine.hello(place.variant)
         launched = self._next(Launched)
         assert isinstance(launched, Launched)  # noqa: S101 - as asked for
+        for name, moment in self._marks:
+            machine.mark(name, moment)
         try:
             if place.problem is not None:
                 raise PlatformError(place.problem, "this Keep does not start here")
@@ -205,8 +207,6 @@ class Agent:
             machine.refuse(error)
             raise _EndError from error
         machine.accept()
-        for name, moment in self._marks:
-            machine.mark(name, moment)
         if place.facts:
             machine.log(4, "donjon.guest", place.facts)
         self._shown = place.tee is None or descriptor.output

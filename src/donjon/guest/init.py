@@ -67,17 +67,18 @@ def main(attach: Callable[[], None] | None = None) -> NoReturn:
         attach: puts what stands for a TEE in its place; called when everything is mounted. The image for tests has one.
     """
     started = time.monotonic_ns()
+    ports: list[int] = []
     try:
         _standard_streams()
-        _run(attach, started)
+        _run(attach, started, ports)
     except BaseException as error:
         _tell_console(error)
-        _tell_host(error)
+        _tell_host(error, ports)
     finally:
         _end()
 
 
-def _run(attach: Callable[[], None] | None, started: int) -> None:
+def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> None:
     from donjon.guest import linux
 
     marks = [("kernel", _executed()), ("python", started)]
@@ -102,7 +103,7 @@ def _run(attach: Callable[[], None] | None, started: int) -> None:
         linux.configure(_interface(), GUEST_ADDRESS, "255.255.255.0")
     _close_doors()
     mark("modules")
-    port = _port()
+    ports.append(_port())
     mark("port")
 
     from donjon.guest.agent import Agent, Place
@@ -122,7 +123,7 @@ def _run(attach: Callable[[], None] | None, started: int) -> None:
     mark("agent")
     _warm_up()
     mark("engine")
-    Agent(port, place, marks, virtio=True).run()
+    Agent(ports[0], place, marks, virtio=True).run()
 
 
 def _end() -> NoReturn:
@@ -146,14 +147,14 @@ def _tell_console(error: BaseException) -> None:
     os.close(console)
 
 
-def _tell_host(error: BaseException) -> None:
+def _tell_host(error: BaseException, ports: list[int]) -> None:
     """Likewise: the port may be there, and a host that hears nothing has nothing to say to whoever started it."""
     try:
         from donjon.errors import PlatformError
         from donjon.sallyport.io import Port, connect
         from donjon.sallyport.machine import GuestMachine
 
-        descriptor = _port()
+        descriptor = ports[0] if ports else _port()
         machine = GuestMachine()
         connect(descriptor, PORT_SECONDS)
         machine.fail(PlatformError(f"the virtual machine could not be set up: {type(error).__name__}: {error}"))
@@ -338,19 +339,22 @@ def _port() -> int:
 
 def facts() -> str:
     """What the kernel says about how locked it is, for a line of the log."""
-    from donjon.guest.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount
+    from donjon.guest.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, unmount
 
+    security, lockdown = "/sys/kernel/security", ""
     try:
-        mount("security", "/sys/kernel/security", "securityfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        mount("security", security, "securityfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        lockdown = _line(f"{security}/lockdown").partition("[")[2].partition("]")[0]
+        unmount(security)
     except OSError:
         pass
-    lockdown = _line("/sys/kernel/security/lockdown").partition("[")[2].partition("]")[0] or "unknown"
     with open("/proc/swaps", encoding="ascii") as file:
         swaps = len(file.readlines()) - 1
     with open("/proc/consoles", encoding="ascii") as file:
         consoles = [line.split()[0] for line in file]
+    signed = _line("/sys/module/module/parameters/sig_enforce")
     return (
-        f"lockdown {lockdown}, module.sig_enforce {_line('/sys/module/module/parameters/sig_enforce') or 'unknown'}, "
+        f"lockdown {lockdown or 'unknown'}, module.sig_enforce {signed or 'unknown'}, "
         f"modules_disabled {_line('/proc/sys/kernel/modules_disabled')}, swaps {swaps}, "
         f"consoles {' '.join(consoles) or 'none'}, root {_root_mode()}"
     )
