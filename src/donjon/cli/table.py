@@ -764,7 +764,7 @@ _LIST = (
         "computed: it depends on tables that QEMU makes.",
         examples=(
             ("donjon image measure --tee snp", "the image that Keeps start, with one processor"),
-            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "another one"),
+            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "another"),
         ),
     ),
     Command(

@@ -34,7 +34,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def launched(lab: str, attest: str = "auto") -> Launch:
     """A workload with TLS, which could show evidence."""
-    return Launch(b"", parse('[[files]]\nkind = "listen"\nname = "x"\nprot = "tls"\nport = 1\n'), attest=attest, sim=lab)
+    return Launch(
+        b"", parse('[[files]]\nkind = "listen"\nname = "x"\nprot = "tls"\nport = 1\n'), attest=attest, sim=lab
+    )
 
 
 @pytest.fixture
@@ -107,7 +109,9 @@ def test_a_folder_that_is_no_lab_is_refused(tmp_path: Path, image: Image) -> Non
 
 def test_an_image_that_is_gone_is_told(lab: str, image: Image) -> None:
     Path(image.kernel).unlink()
-    with pytest.raises(PlatformError, match="cannot read .*bzImage: no such file", check=lambda error: bool(error.hint)):
+    with pytest.raises(
+        PlatformError, match=r"cannot read .*bzImage: no such file", check=lambda error: bool(error.hint)
+    ):
         Simulated(launched(lab), DIGEST, image)
 
 
