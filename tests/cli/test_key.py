@@ -10,7 +10,6 @@ import pytest
 
 from donjon.cli.main import main
 from donjon.errors import ParseError
-from donjon.image import VARIANTS, Image
 from donjon.sim import firmware as simulated
 from donjon.steward.policy import parse as parse_policy
 from donjon.tee import signatures
@@ -134,27 +133,6 @@ def test_the_lines_are_a_policy_that_knows_the_digests(files: tuple[str, ...], c
     assert [bytes(item).hex() for item in parse_policy(text).of("snp").hash] == expected
     found = json.loads(run(capfd, "image", "measure", "--tee", "snp", *files, "--json"))
     assert found["policy"] == {"hash": expected[:1]}
-
-
-def test_an_image_that_was_built_is_measured_by_its_variant(
-    here: Path, files: tuple[str, ...], capfd: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (here / "image").mkdir()
-    (here / "kernel").rename(here / "image" / "bzImage")
-    (here / "initrd").rename(here / "image" / "initrd.zst")
-    built = {name: Image(str(here / "image"), {"variant": name, "cmdline": f"quiet {name}"}, "") for name in VARIANTS}
-    monkeypatch.setattr("donjon.image.find", built.__getitem__)
-    for variant, words in {"production": (), "debug": ("--variant", "debug")}.items():
-        text = run(capfd, "image", "measure", "--tee", "snp", *files[-2:], *words)
-        expected = launch_digest(simulated.write(), KERNEL, b"initrd", f"quiet {variant}", 1, "EPYC-v4").hex()
-        assert tomllib.loads(text)["snp"]["hash"] == [expected]
-
-
-@pytest.mark.parametrize("without", ["--kernel", "--initrd", "--append"])
-def test_half_of_an_image_and_half_of_another_is_none(files: tuple[str, ...], capfd: Captured, without: str) -> None:
-    at = files.index(without)
-    error = run(capfd, "image", "measure", "--tee", "snp", *files[:at], *files[at + 2 :], code=2)
-    assert f"expected {without} too" in error
 
 
 def test_tdx_says_what_cannot_be_computed(here: Path, files: tuple[str, ...], capfd: Captured) -> None:

@@ -28,15 +28,13 @@ def measure(options: Options) -> int:
 
     Raises:
         UsageError: the firmware would boot any kernel; a value does not fit. ParseError: a file is malformed.
-        PlatformError: the image was not built, or a file cannot be read.
     """
     backend = tee.load_backend(options.tee)
     assert backend is not None  # noqa: S101 - `TEES` lists those that have one
-    kernel, initrd, cmdline = _parts(options)
     found = backend.expect(
-        files.read(kernel, MAX_IMAGE),
-        files.read(initrd, MAX_IMAGE),
-        cmdline,
+        files.read(options.kernel, MAX_IMAGE),
+        files.read(options.initrd, MAX_IMAGE),
+        options.append,
         vcpus=[_count(word) for word in options.vcpus.split(",")],
         cpus=options.cpu.split(","),
         given=options.firmware,
@@ -53,24 +51,6 @@ def measure(options: Options) -> int:
     tui.write("".join(f"# {line}\n" for line in tui.columns(found.note, wide=100).splitlines() if line))
     tui.write(f"[{options.tee}]\n" + "".join(_line(name, values) for name, values in found.policy.items()))
     return 0
-
-
-def _parts(options: Options) -> tuple[str, str, str]:
-    """Kernel, initramfs and command line: somebody's own, all three, or an image's."""
-    given = {"--kernel": options.kernel, "--initrd": options.initrd, "--append": options.append}
-    missing = [name for name, value in given.items() if value is None]
-    if not missing:
-        return options.kernel, options.initrd, options.append
-    if len(missing) < len(given):
-        has = next(name for name in given if name not in missing)
-        raise UsageError(
-            f"{has}: expected {' and '.join(missing)} too",
-            "leave all three out to measure an image that `donjon image build` has made",
-        )
-    from donjon.image import find
-
-    image = find(options.variant)
-    return image.kernel, image.initrd, image.cmdline
 
 
 def _line(name: str, values: Sequence[str]) -> str:

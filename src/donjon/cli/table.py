@@ -750,10 +750,9 @@ _LIST = (
         group="Image",
         options=(
             Option("--tee", "NAME", "whose digests: snp or tdx", required=True, words="donjon.cli.measure:TEES"),
-            _VARIANT,
-            Option("--kernel", "FILE", "instead of an image: a kernel, bzImage", files=True),
-            Option("--initrd", "FILE", "its initramfs", files=True),
-            Option("--append", "TEXT", "its command line"),
+            Option("--kernel", "FILE", "the kernel, bzImage", required=True, files=True),
+            Option("--initrd", "FILE", "its initramfs", required=True, files=True),
+            Option("--append", "TEXT", "its command line", required=True),
             Option("--vcpus", "NUMBERS", "how many processors the guest has", default="1"),
             Option("--cpu", "NAMES", "their model, as QEMU calls it; SNP measures it", default="EPYC-v4"),
             Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True),
@@ -763,8 +762,8 @@ _LIST = (
         "and model has its own digest, and firmware that does not measure the kernel is refused. For TDX, RTMR0 is not "
         "computed: it depends on tables that QEMU makes.",
         examples=(
-            ("donjon image measure --tee snp", "the image that Keeps start, with one processor"),
-            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "another"),
+            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "one processor"),
+            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "one or two"),
         ),
     ),
     Command(
