@@ -1,4 +1,4 @@
-"""Guest images for tests that start virtual machines: built once into .build/cache, where `make image` puts them too."""
+"""Guest images for tests that start virtual machines: built once into .build/cache, as by `make image`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ import probe
 probe.main()
 """
 TRIES = ["modules", "engine", "tls", "certificate", "lockdown"]
-MODULE = re.compile(r"usr/lib/(?:python3\.11/(?:lib-dynload/)?|donjon/)(.+?)(?:\.cpython-311-x86_64-linux-gnu|\.abi3)?\.(?:pyc|so)$")
+MODULE = re.compile(
+    r"usr/lib/(?:python3\.11/(?:lib-dynload/)?|donjon/)(.+?)(?:\.cpython-311-x86_64-linux-gnu|\.abi3)?\.(?:pyc|so)$"
+)
 
 
 def names(image: Image) -> list[str]:
@@ -113,9 +115,7 @@ def test_the_production_image_says_nothing_at_a_console_and_the_debug_image_does
         assert bool(found["console"]) is speaks
 
 
-def test_the_compressed_initramfs_is_unpacked_by_the_kernel_too(
-    image: Callable[[str], Image], tmp_path: Path
-) -> None:
+def test_the_compressed_initramfs_is_unpacked_by_the_kernel_too(image: Callable[[str], Image], tmp_path: Path) -> None:
     """Three compressed archives in a row, and the bzImage: what is measured is what runs."""
     made = image("debug")
     console = tmp_path / "console"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except ConnectionError:
             pass  # it has enough
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         pass
 
 
@@ -87,7 +89,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def no_other_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network: each test says what is there."""
     monkeypatch.setattr(fetching, "ORIGINS", {"debian": (), "debian-security": ()})
-    monkeypatch.setattr(fetching.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.delenv("DONJON_MIRROR", raising=False)
 
 
@@ -228,7 +230,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetching.os, "rename", full)
+    monkeypatch.setattr(os, "rename", full)
     with pytest.raises(PlatformError, match=r"cannot write .*\.deb: no space left on device") as caught:
         fetching.fetch(lock(), str(tmp_path / "here"), nothing)
     assert caught.value.hint == "check who may write there, and for space"
@@ -259,7 +261,7 @@ def test_a_wheel_comes_through_pip_with_its_hash(tmp_path: Path, monkeypatch: py
 
 
 def test_what_pip_says_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     wheel = Lock((Package("wheel", "x", "1", "x-1-py3-none-any.whl", 9, DIGEST),), "0" * 64)
     with pytest.raises(PlatformError, match=r"^cannot get x 1 \(x-1-py3-none-any\.whl\):\npip: no reason given$"):
         fetching.fetch(wheel, str(tmp_path), nothing)
