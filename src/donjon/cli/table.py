@@ -759,7 +759,7 @@ _LIST = (
             ("4", "the image is damaged"),
         ),
         examples=(
-            ("donjon image measure --tee snp", "the image that `donjon image build` made, one processor"),
+            ("donjon image measure --tee snp", "the image that was built, one processor"),
             ("donjon image measure --tee snp --vcpus 1,2 --cpu EPYC-v4,EPYC-Genoa", "one or two, of two models"),
             ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "another image"),
         ),
