@@ -161,7 +161,7 @@ def _origins(package: Package, snapshot: str) -> Iterator[tuple[str, Callable[[]
     if mirror.startswith(("http://", "https://")):
         base = mirror if mirror.endswith("/") else f"{mirror}/"
         rest = package.path if package.kind == "deb" else package.file
-        yield base, lambda: _download(f"{base}{rest}", package.size)
+        yield base, lambda: download(f"{base}{rest}", package.size)
     elif mirror.startswith("/"):
         names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
         yield mirror, lambda: _copy(names, package.size)
@@ -174,7 +174,7 @@ def _origins(package: Package, snapshot: str) -> Iterator[tuple[str, Callable[[]
         yield "apt-get download", lambda: _apt(package)
     for form in ORIGINS:
         origin = form.format(archive=package.archive, snapshot=snapshot)
-        yield origin, lambda url=f"{origin}{package.path}": _download(url, package.size)  # type: ignore[misc]
+        yield origin, lambda url=f"{origin}{package.path}": download(url, package.size)  # type: ignore[misc]
 
 
 def _copy(paths: Iterable[str], size: int) -> bytes:
@@ -188,7 +188,7 @@ def _copy(paths: Iterable[str], size: int) -> bytes:
     raise _AbsentError(reason, gone=True)
 
 
-def _download(url: str, size: int) -> bytes:
+def download(url: str, size: int) -> bytes:
     """At most one byte more than expected, over HTTP or HTTPS and nothing else."""
     import http.client
     import urllib.error
