@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["build", "command"]
 
 LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
-KEPT_IMAGES = 4
+KEPT_IMAGES = 2
 """Of each variant, the newest; each has some 145 MB."""
-KEPT_SEGMENTS = 24
+KEPT_SEGMENTS = 12
 """Compressed archives, the newest; three make an image, and most have half a megabyte."""
 FAMILIES: dict[str, type[DonjonError]] = {
     family.__name__: family for family in (ParseError, PlatformError, UsageError, BugError)
