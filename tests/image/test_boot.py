@@ -55,7 +55,7 @@ def boot(image: Image, job: dict[str, Any], folder: Path) -> dict[str, Any]:
     console = folder / "console"
     ours, its = socket.socketpair()
     command = [
-        images.qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1",
+        images.qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16,-erms", "-smp", "1",
         "-m", "320M", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-kernel", image.vmlinux,
         "-bios", "qboot.rom", "-initrd", str(initrd), "-append", image.cmdline, "-serial", f"file:{console}",
         "-device", "virtio-serial-pci", "-chardev", f"socket,id=port,fd={its.fileno()}",
@@ -120,7 +120,7 @@ def test_the_compressed_initramfs_is_unpacked_by_the_kernel_too(
     made = image("debug")
     console = tmp_path / "console"
     command = [
-        images.qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1",
+        images.qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16,-erms", "-smp", "1",
         "-m", "320M", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-kernel", made.kernel,
         "-initrd", made.initrd, "-append", made.cmdline, "-serial", f"file:{console}",
     ]  # fmt: skip

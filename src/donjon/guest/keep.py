@@ -64,7 +64,6 @@ def _run(workload: Workload, place: Place, reporter: object, requests: socket.so
     enclosed.files = launch.config.files
     network.use(enclosed)
     log = Logger(reporter.send_log, str(workload.options["log"]))
-    mark("engine")
     module = load(workload.files[MAIN], None, launch.name)
     mark("compile")
 
