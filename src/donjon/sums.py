@@ -1,7 +1,7 @@
 """SHA-2 that loads OpenSSL only where there is much to hash.
 
-`hashlib` loads OpenSSL's library: 3 ms of a start, and 50 in an emulated machine, where a Keep without TLS has no other use
-for it. What is short is hashed by the interpreter's own code, which is there already, and several times slower.
+`hashlib` loads OpenSSL's library: 3 ms of a start, and 50 in an emulated machine, where a Keep without TLS has no other
+use for it. What is short is hashed by the interpreter's own code, which is there already, and several times slower.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ class File:
 
     def entry(self) -> dict[str, object]:
         """As it stands in a directory, keys in their order."""
-        hashes = {name: b2a_base64(found, newline=False).decode() for name, found in zip(ALGORITHMS, self._hashes, strict=True)}
+        texts = (b2a_base64(found, newline=False).decode() for found in self._hashes)
+        hashes = dict(zip(ALGORITHMS, texts, strict=True))
         return {"digest": hashes, "length": self.length, "type": self.kind}
 
 

@@ -45,7 +45,7 @@ def engine(alone: bool = False) -> int:
     """The one engine of this process.
 
     Args:
-        alone: it compiles in the thread that calls it; threads of its own cost 2 ms and are worth that for large modules.
+        alone: it compiles in the thread that calls it: threads of its own cost 2 ms, and large modules are worth that.
     """
     global _engine
     if _engine is None:
