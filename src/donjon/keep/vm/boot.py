@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from donjon.keep.launch import Launch
+    from donjon.keep.vm.simulated import Simulated
     from donjon.log import Logger
 
 __all__ = ["Boot"]
@@ -33,6 +34,7 @@ COMPILING = 12
 """Bytes of memory that a byte of a module takes while it is compiled, and afterwards."""
 ACCELERATORS = ("auto", "kvm", "tcg")
 PORT = "donjon.sallyport"
+SIMULATED = "simulated"
 ROOTS = "roots/"
 LONGEST_NAME = 200
 SMALLEST = 256 * MIB
@@ -50,6 +52,7 @@ class Boot:
         files: name -> content of what is handed over.
         descriptor, options: what is launched.
         how: for a message: what holds the machine.
+        simulated: what stands for a TEE's hardware, in tests.
     """
 
     def __init__(
@@ -72,7 +75,10 @@ class Boot:
         from donjon.platform import qemu as qemus
 
         self.qemu = qemus.find()
-        self.image = images.find(variant or "production")
+        self.image = images.find(variant or ("production" if launch.sim is None else SIMULATED))
+        self.simulated: Simulated | None = None
+        if launch.sim is not None:
+            self.simulated = self._simulate(launch, described.digest())
         self.accel, why = _accelerator(accel)
         self.how = f"QEMU {'.'.join(map(str, self.qemu.version))}"
         if self.accel == "tcg":
@@ -88,11 +94,32 @@ class Boot:
         self.words = [
             self.qemu.path,
             *words.kvm(self.accel, self.memory, _qboot(self.qemu.path)),
-            *words.common(self.image.vmlinux, self.image.initrd_raw, self.image.cmdline),
+            *words.common(*self._boots(), self.image.cmdline),
             *words.port(PORT, self._inherit(theirs.fileno()), first=True, confidential=False),
+            *(self.simulated.words if self.simulated is not None else ()),
         ]
         if self.ports:
             self.words += words.network([(ours, guest) for guest, ours in self.ports.items()], confidential=False)
+
+    def _simulate(self, launch: Launch, digest: bytes) -> Simulated:
+        """What stands for the TEE."""
+        if self.image.variant != SIMULATED:
+            raise UsageError(
+                f'image: expected the variant "{SIMULATED}" for simulated hardware, got "{self.image.variant}"',
+                f"build it: donjon image build --variant {SIMULATED}",
+            )
+        from donjon.keep.vm.simulated import Simulated
+
+        made = Simulated(launch, digest, self.image)
+        self._stack.callback(made.close)
+        self.inherited += made.inherited
+        return made
+
+    def _boots(self) -> tuple[str, str]:
+        """Kernel and initramfs: what starts soonest, but where they are measured what is measured."""
+        if self.simulated is not None:
+            return self.simulated.kernel, self.simulated.initrd
+        return self.image.vmlinux, self.image.initrd_raw
 
     def _inherit(self, descriptor: int) -> int:
         self.inherited.append(descriptor)
@@ -116,6 +143,8 @@ class Boot:
         """QEMU has what it inherits: it is closed here, so that its end shows."""
         for handed in self._handed:
             handed.close()
+        if self.simulated is not None:
+            self.simulated.started()
 
     def greeted(self) -> None:
         """The machine runs, so QEMU listens."""

@@ -132,6 +132,8 @@ class Session:
         boot.started()
         process.listen_in(loop)
         loop.watch(process.ended, IN, lambda _events: self._qemu_ended())
+        if boot.simulated is not None:
+            boot.simulated.attend(loop, self._log)
         if self._signals.descriptor >= 0:
             loop.watch(self._signals.descriptor, IN, lambda _events: self._signalled())
         self._deadline = loop.after(self._boot_seconds, self._too_slow)
