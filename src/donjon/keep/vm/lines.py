@@ -25,6 +25,8 @@ __all__ = ["Lines", "Monitor"]
 LONGEST = 4096
 """Bytes of a line; of a longer one the rest is dropped."""
 AT_ONCE = 65536
+MOST = 16
+"""Reads at the end."""
 
 
 class Lines:
@@ -46,21 +48,22 @@ class Lines:
     def _read(self, _events: int) -> None:
         self.read()
 
-    def read(self) -> None:
-        """Take what has come."""
+    def read(self) -> bool:
+        """Take what has come; False: nothing has."""
         try:
             data = self._connection.recv(AT_ONCE)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self.forget()
-            return
+            return False
         *lines, rest = (self._held + data).split(b"\n")
         self._held = rest[:LONGEST]
         for line in lines:
             self._call(line[:LONGEST].rstrip(b"\r"))
+        return True
 
     def forget(self) -> None:
         """Read no more."""
@@ -70,11 +73,10 @@ class Lines:
 
     def close(self) -> None:
         """Read what is left, and close."""
-        while self._watched:
-            before = self._held
-            self.read()
-            if self._held == before:
-                self.forget()
+        for _ in range(MOST):
+            if not self.read():
+                break
+        self.forget()
         if self._held:
             self._call(self._held)
         self._connection.close()
