@@ -30,6 +30,7 @@ class Layer(NamedTuple):
 TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
 # The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
 TEE_EDGES = ("backend", "collect", "simulate")
+TEE_FILES = ("donjon.tee.tsm", "donjon.tee.firmware")
 
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
 LAYERS = (
@@ -37,8 +38,8 @@ LAYERS = (
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
     Layer(
-        ("donjon.keep", "donjon.project", "donjon.platform"),
-        "starts and stops Keeps; makes projects; describes the machine",
+        ("donjon.keep", "donjon.project", "donjon.platform", "donjon.signing"),
+        "starts and stops Keeps; makes projects; describes the machine; keys that sign images",
     ),
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
@@ -63,7 +64,7 @@ LAYERS = (
             "donjon.verify.connection",
             "donjon.verify.context",
             "donjon.verify.proxy",
-            "donjon.tee.tsm",
+            *TEE_FILES,
             *(f"{tee}.{edge}" for tee in TEES for edge in TEE_EDGES),
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
@@ -96,6 +97,8 @@ SIDEWAYS = (
     ("donjon.verify.proxy", "donjon.verify.context", "a proxy's connections are judged as a library's are"),
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
+    ("donjon.tee", "donjon.tee.firmware", "firmware files that backends share"),
+    ("donjon.tee.ovmf", "donjon.wire", "a firmware file is read with a cursor"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
     ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
     ("donjon.tee", "donjon.tee.tsm", "the kernel's interface that collectors share"),
@@ -248,7 +251,7 @@ def judge(module: str, found: Import) -> Iterator[str]:
     """Why `module` may not import `found`, a line for each reason."""
     top = found.name.partition(".")[0]
     if top != "donjon":
-        edge = (within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES) or module == "donjon.tee.tsm"
+        edge = (within(module, TEES) and module.rpartition(".")[2] in TEE_EDGES) or module in TEE_FILES
         if top in OUTSIDE and found.name not in INSIDE and found.when != "types" and within(module, PURE) and not edge:
             yield f"{module} imports {top}: it has to stay free of sockets, files, clock and randomness"
         return

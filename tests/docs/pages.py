@@ -25,6 +25,7 @@ PAGES = sorted(
 
 SKIPS = {
     "install": "gets packages from a network; `make` and `.ci/run` set up the same on a new machine",
+    "hardware": "needs a machine with a TEE, or firmware that belongs to one",
     "ci": "`.ci/run` runs it; here it would run itself",
 }
 NEEDS = ("openssl", "curl", "ziglang", "fusermount3")

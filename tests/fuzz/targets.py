@@ -31,23 +31,27 @@ from donjon import config, tee
 from donjon.errors import ParseError, VerifyError
 from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
+from donjon.sim import firmware as simulated_firmware
 from donjon.steward import app, authority, client, nonce, policy, record, result
 from donjon.steward.app import ProblemError
 from donjon.steward.files import Pile, read_roots, write_roots
 from donjon.steward.procedure import Trust, decide
 from donjon.steward.request import parse_bundle, parse_request
 from donjon.steward.service import Service, Writer
-from donjon.tee import cca, sgx, snp, tdx
+from donjon.tee import cca, sgx, signatures, snp, tdx
 from donjon.tee.cca import _cbor
 from donjon.tee.cca.simulate import SimulatedRealm, collect, sign
 from donjon.tee.contract import Demands, Roots, appraise
 from donjon.tee.intel import collateral as lists
 from donjon.tee.intel import pck, strictjson, x509
 from donjon.tee.intel.simulate import TeeName, qe_identity, sgx_extension, tcb_info
-from donjon.tee.snp import certtable
+from donjon.tee.sgx import sigstruct
+from donjon.tee.snp import certtable, idblock
+from donjon.tee.snp import firmware as snp_firmware
 from donjon.tee.snp import simulate as amd
 from donjon.tee.snp.x509 import PSS_SHA384, read_certificate, read_crl
-from donjon.tee.tdx import eventlog
+from donjon.tee.tdx import authenticode, eventlog
+from donjon.tee.tdx import measure as tdx_measure
 from donjon.tee.tdx.simulate import td_report
 from donjon.verify import Demands as Peer
 from donjon.verify import judge
@@ -756,3 +760,62 @@ def steward_signed_post(data: bytes) -> None:
     names = [*world().makers, "kvm"]
     kind = tee.load(names[data[0] % len(names)] if data else "kvm")
     live().post("/", request((kind.OID, data[1:]), key=key()), app.PKCS10)
+
+
+def small_firmware() -> list[bytes]:
+    """Simulated firmware, as small as it gets."""
+    return [simulated_firmware.write(size=0x8000), simulated_firmware.write(size=0x8000, kernel_hashes=False)]
+
+
+@target("snp.firmware", seeds=small_firmware)
+def snp_firmware_file(data: bytes) -> None:
+    """Any file is firmware whose sections are few, small and apart, or is refused."""
+    found = refused(lambda: snp_firmware.parse(data))
+    if found is not None:
+        assert sum(item.size for item in found.sections) <= snp_firmware.MAX_MEMORY
+        assert len({item.gpa for item in found.sections if item.size}) == sum(1 for item in found.sections if item.size)
+
+
+@target("tdx.firmware", seeds=small_firmware)
+def tdx_firmware_file(data: bytes) -> None:
+    """Any file is firmware that has an MRTD, or is refused."""
+    found = refused(lambda: tdx_measure.mrtd(data))
+    assert found is None or len(found) == 48
+
+
+def programs() -> list[bytes]:
+    from tests.tee.tdx.test_measure import program
+
+    return [program(), program((b"a" * 512, b"b" * 512), b"s" * 64)]
+
+
+@target("tdx.program", seeds=programs, longest=4096)
+def tdx_program(data: bytes) -> None:
+    """Any file is a program that has a hash, or is refused; what follows its sections is hashed too."""
+    found = refused(lambda: authenticode.image_hash(data))
+    assert found is None or len(found) == 48
+
+
+@target("snp.id_block", seeds=lambda: [b"".join(files("enarx/id-*.bin")()[::-1])], longest=4192)
+def snp_id_block(data: bytes) -> None:
+    """Any bytes are an ID block that the firmware would take, or are refused."""
+    refused(lambda: idblock.check(data[:96], data[96:]))
+
+
+@target("sgx.sigstruct", seeds=files("enarx/sigstruct.bin"), longest=1808)
+def sgx_sigstruct(data: bytes) -> None:
+    """Any bytes are a SIGSTRUCT that the processor would take, or are refused."""
+    refused(lambda: sigstruct.check(data))
+
+
+def signature_files() -> list[bytes]:
+    blob = (VECTORS / "enarx" / "sigstruct.bin").read_bytes()
+    return [signatures.write("0.1.0", sgx=blob), signatures.write("0.1.0", (bytes(96), bytes(4096)))]
+
+
+@target("signatures", seeds=signature_files, longest=32768)
+def signatures_file(data: bytes) -> None:
+    """Any file is one of signatures whose parts have their sizes, or is refused."""
+    found = refused(lambda: signatures.parse(data))
+    if found is not None and found.sev is not None:
+        assert len(bytes(found.sev.id_block) + bytes(found.sev.id_auth)) == 4192

@@ -118,7 +118,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Request:
         else:
             wanted = f"{name} {word}".lstrip()
             command = COMMANDS.get(wanted)
-            if command is None and (name or word not in GROUPS):
+            if command is None and wanted not in GROUPS:
                 raise _unknown_command(wanted, name)
             name = wanted
     if command is None:

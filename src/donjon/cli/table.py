@@ -548,6 +548,100 @@ _LIST = (
         ),
     ),
     Command(
+        "image measure",
+        "Print what hardware will report of an image, for a policy",
+        handler="donjon.cli.measure:measure",
+        group="Image",
+        options=(
+            Option("--tee", "NAME", "whose digests: snp or tdx", required=True, words="donjon.cli.measure:TEES"),
+            Option("--kernel", "FILE", "the kernel, bzImage", required=True, files=True),
+            Option("--initrd", "FILE", "its initramfs", required=True, files=True),
+            Option("--append", "TEXT", "its command line", required=True),
+            Option("--vcpus", "NUMBERS", "how many processors the guest has", default="1"),
+            Option("--cpu", "NAMES", "their model, as QEMU calls it; SNP measures it", default="EPYC-v4"),
+            Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="The lines go into a Steward's policy, or into that of `donjon verify`. For SNP, each pair of number "
+        "and model has its own digest, and firmware that does not measure the kernel is refused. For TDX, RTMR0 is not "
+        "computed: it depends on tables that QEMU makes.",
+        examples=(
+            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "one processor"),
+            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "one or two"),
+        ),
+    ),
+    Command(
+        "key sev create",
+        "Make a key that signs ID blocks of SNP",
+        handler="donjon.cli.key:sev_create",
+        group="Image",
+        options=(Option("--out", "FILE", "where to keep it; without it, it is printed", files=True),),
+        details="An ECDSA key of P-384 in PEM. The file is readable by its owner alone; one that is "
+        "there stays as it is.",
+        examples=(("donjon key sev create --out author.key", "an author's key"),),
+    ),
+    Command(
+        "key sev digest",
+        "Print the digest by which policies name a key of SNP",
+        handler="donjon.cli.key:sev_digest",
+        group="Image",
+        arguments=(Argument("KEY", "the private key, PEM", files=True),),
+        options=(Option("--out", "FILE", "where to write it; without it, it is printed", files=True),),
+        details="In a policy, `signer` lists digests of authors' keys, `id_key_digest` those of ID keys.",
+        examples=(("donjon key sev digest author.key", "hexadecimal, without a line's end"),),
+    ),
+    Command(
+        "key sev sign",
+        "Sign an ID key with an author's key",
+        handler="donjon.cli.key:sev_sign",
+        group="Image",
+        options=(
+            Option("--author-key", "FILE", "the author's private key", required=True, files=True),
+            Option("--id-key", "FILE", "the ID key", required=True, files=True),
+            Option("--out", "FILE", "where to write the signature", required=True, files=True),
+        ),
+        details="1540 bytes: the signature and the author's public key. The author's key is needed only here.",
+        examples=(("donjon key sev sign --author-key a.key --id-key id.key --out id.sig", "once for each ID key"),),
+    ),
+    Command(
+        "key sgx create",
+        "Make a key that signs enclaves of SGX",
+        handler="donjon.cli.key:sgx_create",
+        group="Image",
+        options=(Option("--out", "FILE", "where to keep it; without it, it is printed", files=True),),
+        details="An RSA key of 3072 bits with the exponent 3 in PEM. The file is readable by its owner alone; one that "
+        "is there stays as it is.",
+        examples=(("donjon key sgx create --out sgx.key", "a signer's key"),),
+    ),
+    Command(
+        "key sgx digest",
+        "Print the digest by which policies name a key of SGX",
+        handler="donjon.cli.key:sgx_digest",
+        group="Image",
+        arguments=(Argument("KEY", "the private key, PEM", files=True),),
+        options=(Option("--out", "FILE", "where to write it; without it, it is printed", files=True),),
+        details="MRSIGNER of what the key signs; `signer` in a policy lists them.",
+        examples=(("donjon key sgx digest sgx.key", "hexadecimal, without a line's end"),),
+    ),
+    Command(
+        "sign",
+        "Sign an image: an ID block for SNP, a SIGSTRUCT for SGX",
+        handler="donjon.cli.key:sign",
+        group="Image",
+        options=(
+            Option("--launch-digest", "HEX", "of SNP, as image measure prints it"),
+            Option("--sev-id-key", "FILE", "the ID key", files=True),
+            Option("--sev-id-key-signature", "FILE", "what key sev sign wrote for it", files=True),
+            Option("--mrenclave", "HEX", "of SGX"),
+            Option("--sgx-key", "FILE", "the signer's key", files=True),
+            Option("--out", "FILE", "where to write it; without it, it is printed", files=True),
+        ),
+        details="JSON in Enarx's format. The same keys and digests give the same bytes.",
+        examples=(
+            ("donjon sign --mrenclave 00ff --sgx-key sgx.key", "for SGX"),
+        ),
+    ),
+    Command(
         "completion",
         "Print a script that completes donjon's commands in a shell",
         handler="donjon.cli.completion:completion",
@@ -565,5 +659,5 @@ _LIST = (
 COMMANDS = {command.name: command for command in _LIST}
 """Name -> command, in the order in which the help lists them."""
 
-GROUPS = tuple(dict.fromkeys(command.name.split(" ")[0] for command in _LIST if " " in command.name))
-"""First words of the commands that have two."""
+GROUPS = tuple(dict.fromkeys(name[:at] for name in COMMANDS for at, letter in enumerate(name) if letter == " "))
+"""What whole commands begin with: "platform", "key", "key sev"."""

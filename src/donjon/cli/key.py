@@ -1,0 +1,94 @@
+"""`donjon key` and `donjon sign`: keys that sign images, and their signatures."""
+
+from __future__ import annotations
+
+from donjon import __version__, signing
+from donjon.cli import tui
+from donjon.errors import UsageError
+from donjon.tee import signatures
+from donjon.tee.sgx import sigstruct
+from donjon.tee.snp import idblock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from donjon.cli.parse import Options
+
+__all__ = ["sev_create", "sev_digest", "sev_sign", "sgx_create", "sgx_digest", "sign"]
+
+
+def sev_create(options: Options) -> int:
+    """Make a key for ID blocks."""
+    return _keep(signing.new_sev_key(), options.out)
+
+
+def sgx_create(options: Options) -> int:
+    """Make a key for enclaves."""
+    return _keep(signing.new_sgx_key(), options.out)
+
+
+def sev_digest(options: Options) -> int:
+    """Print ID_KEY_DIGEST or AUTHOR_KEY_DIGEST of reports, without a line's end, as Enarx does."""
+    return _give(idblock.key_digest(signing.read_sev_key(options.key).public_key()).hex(), options.out)
+
+
+def sgx_digest(options: Options) -> int:
+    """Print MRSIGNER of enclaves, without a line's end, as Enarx does."""
+    return _give(sigstruct.key_digest(signing.read_sgx_key(options.key).public_key()).hex(), options.out)
+
+
+def sev_sign(options: Options) -> int:
+    """Write the author's word for an ID key."""
+    author, id_key = signing.read_sev_key(options.author_key), signing.read_sev_key(options.id_key)
+    signing.write_public(options.out, idblock.authorize(author, id_key.public_key()))
+    return 0
+
+
+def sign(options: Options) -> int:
+    """Write signatures for a launch digest, for an enclave, or both.
+
+    Raises:
+        UsageError: parts that belong together are not all there.
+    """
+    sev, sgx = None, None
+    snp_parts = (options.launch_digest, options.sev_id_key, options.sev_id_key_signature)
+    if any(snp_parts):
+        if not all(snp_parts):
+            raise UsageError("expected --launch-digest, --sev-id-key and --sev-id-key-signature together")
+        key = signing.read_sev_key(options.sev_id_key)
+        sev = idblock.sign(
+            _hex("--launch-digest", options.launch_digest, 48), key, signing.read(options.sev_id_key_signature)
+        )
+    if options.mrenclave or options.sgx_key:
+        if not (options.mrenclave and options.sgx_key):
+            raise UsageError("expected --mrenclave and --sgx-key together")
+        body = sigstruct.body(_hex("--mrenclave", options.mrenclave, 32))
+        sgx = sigstruct.sign(body, signing.read_sgx_key(options.sgx_key))
+    if sev is None and sgx is None:
+        raise UsageError("nothing to sign: expected --launch-digest or --mrenclave", "donjon sign --help")
+    return _give(signatures.write(__version__, sev, sgx).decode(), options.out)
+
+
+def _keep(pem: bytes, out: str | None) -> int:
+    if out is None:
+        tui.write(pem.decode())
+    else:
+        signing.write_private(out, pem)
+    return 0
+
+
+def _give(text: str, out: str | None) -> int:
+    if out is None:
+        tui.write(text)
+    else:
+        signing.write_public(out, text.encode())
+    return 0
+
+
+def _hex(name: str, text: str, size: int) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: expected {2 * size} hex digits, got other text") from error
+    if len(found) != size:
+        raise UsageError(f"{name}: expected {2 * size} hex digits, got {2 * len(found)}")
+    return found
