@@ -30,6 +30,7 @@ class Layer(NamedTuple):
 TEES = tuple(f"donjon.tee.{path.parent.name}" for path in sorted((ROOT / "src/donjon/tee").glob("*/__init__.py")))
 # The modules of a TEE that touch devices, networks, files or randomness; all the others compute and nothing else.
 TEE_EDGES = ("backend", "collect", "simulate")
+# Beside their folders: what reads devices and files.
 TEE_FILES = ("donjon.tee.tsm", "donjon.tee.firmware")
 
 # From the top. A module may import what stands in a lower layer, and its own unit; nothing beside it, nothing above it.
@@ -37,10 +38,13 @@ LAYERS = (
     Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
+    Layer(("donjon.guest",), "the inside of a virtual machine: what runs a Keep there as a host does here"),
     Layer(
-        ("donjon.keep", "donjon.project", "donjon.platform", "donjon.signing"),
-        "starts and stops Keeps; makes projects; describes the machine; keys that sign images",
+        ("donjon.keep", "donjon.project", "donjon.signing"),
+        "starts and stops Keeps; makes projects; keys that sign images",
     ),
+    Layer(("donjon.platform",), "describes the machine, and what can hold a Keep on it: a Keep asks before it starts"),
+    Layer(("donjon.image",), "builds and finds the image that virtual machines start"),
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
     ),
@@ -69,6 +73,7 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
+    Layer(("donjon.files",), "files that users name, below all that read some, above what only computes"),
     Layer(
         ("donjon.verify", "donjon.steward.client"),
         "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",
@@ -98,6 +103,7 @@ SIDEWAYS = (
     ("donjon.log", "donjon.errors", "a filter that cannot be read is a UsageError"),
     ("donjon.wire", "donjon.errors", "a layout that does not fit is a ParseError"),
     ("donjon.tee", "donjon.tee.firmware", "firmware files that backends share"),
+    ("donjon.tee", "donjon.tee.backend", "what backends share"),
     ("donjon.tee.ovmf", "donjon.wire", "a firmware file is read with a cursor"),
     ("donjon.tee", "donjon.errors", "evidence that is not genuine is a VerifyError"),
     ("donjon.tee", "donjon.log", "what evidence and policies say stands in messages, without what terminals obey"),
@@ -113,11 +119,8 @@ NEVER = (
     ("donjon.wasm", "donjon.keep", "an engine can be used without a Keep"),
     ("donjon.wasm", "donjon.cli", "an engine can be used without a command line"),
     *(
-        ("donjon.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
-        for name in TEES
-    ),
-    *(
-        ("donjon.cli.steward", name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        (importer, name, "a new TEE is one folder and one line: ask `donjon.tee.load`, name none")
+        for importer in ("donjon.steward", "donjon.cli.steward", "donjon.cli.measure")
         for name in TEES
     ),
 )
@@ -125,6 +128,8 @@ NEVER = (
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
 PURE = (
     "donjon.tls.pipe",
+    "donjon.sallyport.frames",
+    "donjon.sallyport.machine",
     "donjon.config.models",
     "donjon.errors",
     "donjon.wire",

@@ -9,7 +9,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = ROOT / "src/donjon/keep/_filter.py"
 
-HEAD = '''"""The filters that `syscalls.py` describes, as the kernel takes them. Written by tools/filter.py: do not edit.
+HEAD = '''"""The filters that `syscalls.py` describes, as the kernel takes them; written by tools/filter.py.
 
 A start does not assemble them: that is 0.2 ms. Keys: machine, and whether the guest has a directory it may write to.
 """

@@ -5,9 +5,6 @@ A file that is there is never overwritten by a key, and a key that others can re
 
 from __future__ import annotations
 
-import os
-import stat
-
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -17,13 +14,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from donjon import files
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 from donjon.log import printable
 from donjon.tee.sgx.sigstruct import KEY_BITS
 
-__all__ = ["new_sev_key", "new_sgx_key", "read", "read_sev_key", "read_sgx_key", "write_private", "write_public"]
+__all__ = ["MAX_FILE", "new_sev_key", "new_sgx_key", "read_sev_key", "read_sgx_key", "write_private", "write_public"]
 
 MAX_FILE = 64 * 1024
+"""Bytes of a key, and of what an author says of one."""
 
 
 def new_sev_key() -> bytes:
@@ -62,33 +61,6 @@ def read_sgx_key(path: str) -> rsa.RSAPrivateKey:
     raise ParseError(f"{printable(path)}: expected an RSA key, got another")
 
 
-def read(path: str, most: int = MAX_FILE, private: bool = False) -> bytes:
-    """A file of at most `most` bytes.
-
-    Raises:
-        UsageError: it is missing; others can read it, and it is private. PlatformError: it cannot be read.
-        ParseError: it is longer.
-    """
-    try:
-        with open(path, "rb") as stream:
-            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-            if private and mode & 0o077:
-                raise UsageError(
-                    f"{printable(path)}: expected a key that its owner alone can read, got the mode {mode:o}",
-                    f"chmod 600 {printable(path)}",
-                )
-            data = stream.read(most + 1)
-    except ValueError as error:
-        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
-    except OSError as error:
-        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
-    if len(data) > most:
-        raise ParseError(f"{printable(path)}: expected at most {most} bytes, got more")
-    return data
-
-
 def write_private(path: str, data: bytes) -> None:
     """Write a key into a file that is not there yet, for its owner alone.
 
@@ -96,18 +68,12 @@ def write_private(path: str, data: bytes) -> None:
         UsageError: something is there. PlatformError: it cannot be written; nothing is left behind.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        files.create(path, data)
     except FileExistsError as error:
         raise UsageError(
             f"{printable(path)} is there already: a key is not overwritten", "choose another name"
         ) from error
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from error
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(data)
-    except OSError as error:
-        os.unlink(path)
         raise _cannot_write(path, error) from error
 
 
@@ -125,7 +91,7 @@ def write_public(path: str, data: bytes) -> None:
 
 
 def _key(path: str) -> object:
-    data = read(path, private=True)
+    data = files.read(path, MAX_FILE, private=True)
     try:
         return load_pem_private_key(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -31,7 +31,9 @@ from donjon import config, tee
 from donjon.errors import ParseError, VerifyError
 from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
+from donjon.sallyport import frames, machine
 from donjon.sim import firmware as simulated_firmware
+from donjon.sim import port as simulated_port
 from donjon.steward import app, authority, client, nonce, policy, record, result
 from donjon.steward.app import ProblemError
 from donjon.steward.files import Pile, read_roots, write_roots
@@ -46,6 +48,7 @@ from donjon.tee.intel import collateral as lists
 from donjon.tee.intel import pck, strictjson, x509
 from donjon.tee.intel.simulate import TeeName, qe_identity, sgx_extension, tcb_info
 from donjon.tee.sgx import sigstruct
+from donjon.tee.simulated import Blobs
 from donjon.tee.snp import certtable, idblock
 from donjon.tee.snp import firmware as snp_firmware
 from donjon.tee.snp import simulate as amd
@@ -59,6 +62,7 @@ from donjon.verify.policy import parse as demands_of
 from donjon.wire import Cursor, der, pack, unpack
 from donjon.wire.layout import table_of
 from tests.fuzz.mutate import MUTATORS
+from tests.sallyport.ends import SAMPLES, Ends
 from tests.steward.asgi import Reply, call_async
 from tests.steward.requests import KVM, new_key, request, spki
 from tests.tee.cca import simulated as arm
@@ -235,6 +239,73 @@ def wire_cursor(data: bytes) -> None:
         assert 0 <= cursor.left <= before
 
 
+# sallyport. The first byte says how far the session is, in the ordinary way; the rest is what then comes.
+
+
+REACHED = tuple(state for state in machine.State if state not in (machine.State.ENDED, machine.State.BROKEN))
+
+
+def session(side: str, reached: machine.State) -> Any:
+    """One end of a session, with questions that are open."""
+    ends = Ends(most_files=3, most_bytes=1 << 20).reach(reached)
+    if side == "guest" and reached in (machine.State.STARTING, machine.State.RUNNING):
+        for _ in range(3):
+            ends.guest.dial("h", 1)
+            ends.guest.collateral("r")
+            ends.guest.listening("n", "tcp", "", 0, 1)
+        ends.guest.take(1 << 20)
+    return getattr(ends, side)
+
+
+def heard(end: Any, pieces: Iterable[bytes]) -> list[str]:
+    """What an end says of bytes; that it holds no more than it may."""
+    found: list[Any] = []
+    problem = ""
+    for piece in pieces:
+        try:
+            found += end.feed(piece)
+        except machine.Violation as error:
+            problem, found = error.message, [*found, *error.events]
+            break
+        assert len(end._in) <= frames.HEADER + frames.MAX_PAYLOAD
+        assert end.backlog <= 1 << 16
+        assert all(stream.held <= stream.window for stream in end._streams)
+    assert len(problem) < LONGEST
+    assert problem.isprintable(), repr(problem)
+    assert (end.state is machine.State.BROKEN) == bool(problem)
+    found += end.eof()
+    return [*(f"{type(event).__name__} {vars(event)}" for event in found), problem]
+
+
+def sallyport_end(side: str, data: bytes) -> None:
+    """Feed it whole, and byte by byte: the same is heard."""
+    reached = REACHED[data[0] % len(REACHED)] if data else REACHED[0]
+    whole = heard(session(side, reached), [data[1:]])
+    assert whole == heard(session(side, reached), (data[at : at + 1] for at in range(1, len(data))))
+
+
+def spoken(side: str) -> list[bytes]:
+    """A session's bytes of one end, from each state on; and every frame in the states that have most."""
+    made = []
+    samples = b"".join(SAMPLES[kind] for kind in SAMPLES if kind not in machine.LAST)
+    for number, state in enumerate(REACHED):
+        table = machine.HOST if side == "guest" else machine.GUEST
+        made += [bytes([number]) + SAMPLES[kind] for kind in table[state]]
+    return [*made, bytes([len(REACHED) - 1]) + samples]
+
+
+@target("sallyport.host", seeds=lambda: spoken("host"), longest=4096)
+def sallyport_host(data: bytes) -> None:
+    """Any bytes of a guest are events or a violation, the same however they are cut; nothing grows."""
+    sallyport_end("host", data)
+
+
+@target("sallyport.guest", seeds=lambda: spoken("guest"), longest=4096)
+def sallyport_guest(data: bytes) -> None:
+    """Any bytes of a host are events or a violation, the same however they are cut; nothing grows."""
+    sallyport_end("guest", data)
+
+
 # steward
 
 
@@ -397,6 +468,43 @@ def snp_certificate(data: bytes) -> None:
     refused(lambda: read_certificate(data))
     refused(lambda: read_crl(data))
     refused(lambda: snp.vek.read_vek(data))
+
+
+class FixedHardware:
+    """What stands behind the port of a simulated confidential VM."""
+
+    tee = "snp"
+
+    def blobs(self, report_data: bytes, privlevel: int | None = None) -> Blobs:
+        return Blobs(report_data + bytes([privlevel or 0]))
+
+
+def port_requests() -> list[bytes]:
+    made = [
+        pack(
+            simulated_port.Request(
+                magic=simulated_port.MAGIC, version=1, kind=kind, privlevel=level, report_data=bytes(64)
+            )
+        )
+        for kind in simulated_port.Kind
+        for level in (0, simulated_port.NO_LEVEL)
+    ]
+    return [*made, b"".join(made)]
+
+
+@target("sim.port", "bytes", port_requests, longest=400)
+def sim_port(data: bytes) -> None:
+    """What a guest sends to the simulated processor is answered, whole or byte by byte alike, or refused."""
+
+    def whole() -> bytes:
+        return simulated_port.Device(FixedHardware()).feed(data)
+
+    def pieces() -> bytes:
+        device = simulated_port.Device(FixedHardware())
+        return b"".join(device.feed(data[at : at + 1]) for at in range(len(data)))
+
+    answers = [refused(whole), refused(pieces)]
+    assert answers[0] == answers[1]
 
 
 @target("snp.report", "bytes", files("snp/*/report.bin"), longest=1200)

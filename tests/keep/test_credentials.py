@@ -244,11 +244,11 @@ def test_a_keep_that_ends_takes_its_renewal_with_it(tmp_path: Path, monkeypatch:
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(module, "LOOK", 0.01)
     case = Case(tmp_path)
+    first = case.maker.read_text()
     case.hangs.touch()
     case.clock.ahead += 2600
     case.credentials._arm()
     case.until(lambda: case.credentials._making is not None)
-    first = case.maker.read_text()
     case.until(lambda: case.maker.read_text() not in ("", first))
     maker = int(case.maker.read_text())
     os.kill(maker, 0)
@@ -324,4 +324,4 @@ def test_a_renewal_that_nobody_is_there_for_is_said(case: Case, monkeypatch: pyt
     case.clock.ahead += 2600
     case.credentials._arm()
     case.until(lambda: bool(case.texts(2)))
-    assert "not renewed: cannot start a process that makes the Keep's key: broken pipe" in case.texts(2)[0]
+    assert "not renewed: cannot have the Keep's key made: the process for it is gone: broken pipe" in case.texts(2)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from donjon import __version__, signing
+from donjon import __version__, files, signing
 from donjon.cli import tui
 from donjon.errors import UsageError
 from donjon.tee import signatures
@@ -50,22 +50,27 @@ def sign(options: Options) -> int:
         UsageError: parts that belong together are not all there.
     """
     sev, sgx = None, None
-    snp_parts = (options.launch_digest, options.sev_id_key, options.sev_id_key_signature)
-    if any(snp_parts):
-        if not all(snp_parts):
-            raise UsageError("expected --launch-digest, --sev-id-key and --sev-id-key-signature together")
+    if _together(options, "--launch-digest", "--sev-id-key", "--sev-id-key-signature"):
         key = signing.read_sev_key(options.sev_id_key)
         sev = idblock.sign(
-            _hex("--launch-digest", options.launch_digest, 48), key, signing.read(options.sev_id_key_signature)
+            _hex("--launch-digest", options.launch_digest, 48),
+            key,
+            files.read(options.sev_id_key_signature, signing.MAX_FILE),
         )
-    if options.mrenclave or options.sgx_key:
-        if not (options.mrenclave and options.sgx_key):
-            raise UsageError("expected --mrenclave and --sgx-key together")
+    if _together(options, "--mrenclave", "--sgx-key"):
         body = sigstruct.body(_hex("--mrenclave", options.mrenclave, 32))
         sgx = sigstruct.sign(body, signing.read_sgx_key(options.sgx_key))
     if sev is None and sgx is None:
         raise UsageError("nothing to sign: expected --launch-digest or --mrenclave", "donjon sign --help")
     return _give(signatures.write(__version__, sev, sgx).decode(), options.out)
+
+
+def _together(options: Options, *names: str) -> bool:
+    """Whether these options are given; some of them alone are a mistake."""
+    given = [name for name in names if getattr(options, name[2:].replace("-", "_"))]
+    if given and len(given) < len(names):
+        raise UsageError(f"expected {', '.join(names[:-1])} and {names[-1]} together, got {', '.join(given)} alone")
+    return bool(given)
 
 
 def _keep(pem: bytes, out: str | None) -> int:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from importlib.util import find_spec
 
-from donjon import signing
+from donjon import files, tee
 from donjon.cli import tui
 from donjon.errors import UsageError
 from donjon.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from donjon.cli.parse import Options
 
 __all__ = ["TEES", "measure"]
 
-TEES = ("snp", "tdx")
+TEES = tuple(name for name in tee.ALL if find_spec(f"donjon.tee.{name}.backend"))
+"""Those that hold virtual machines."""
 MAX_IMAGE = 1 << 30
-RTMR0 = (
-    "RTMR0 is not here: it holds ACPI tables and memory as QEMU gives them, and follows from no file. "
-    "To pin it, take it from a first start that you trust."
-)
 
 
 def measure(options: Options) -> int:
@@ -29,42 +29,31 @@ def measure(options: Options) -> int:
     Raises:
         UsageError: the firmware would boot any kernel; a value does not fit. ParseError: a file is malformed.
     """
-    kernel = signing.read(options.kernel, MAX_IMAGE)
-    initrd = signing.read(options.initrd, MAX_IMAGE)
-    counts = [_count(word) for word in options.vcpus.split(",")]
-    if options.tee == "snp":
-        from donjon.tee.snp import backend
-        from donjon.tee.snp.measure import launch_digest
-
-        path, firmware = backend.firmware(options.firmware)
-        models = options.cpu.split(",")
-        found = [launch_digest(firmware, kernel, initrd, options.append, n, cpu) for cpu in models for n in counts]
-        policy = {"hash": [digest.hex() for digest in found]}
-        about = f"{options.vcpus} x {options.cpu}"
-        note = ""
-    else:
-        from donjon.tee.tdx import backend as tdx
-        from donjon.tee.tdx.measure import mrtd, rtmr1, rtmr2
-
-        path, firmware = tdx.firmware(options.firmware)
-        registers = {"hash": mrtd(firmware), "rtmr1": rtmr1(kernel), "rtmr2": rtmr2(options.append, initrd)}
-        policy = {name: [value.hex()] for name, value in registers.items()}
-        about = "QEMU 10.2 or later, OVMF 2025.05 or later"
-        note = RTMR0
+    backend = tee.load_backend(options.tee)
+    assert backend is not None  # noqa: S101 - `TEES` lists those that have one
+    found = backend.expect(
+        files.read(options.kernel, MAX_IMAGE),
+        files.read(options.initrd, MAX_IMAGE),
+        options.append,
+        vcpus=[_count(word) for word in options.vcpus.split(",")],
+        cpus=options.cpu.split(","),
+        given=options.firmware,
+    )
+    digest = sha256(found.data).hexdigest()
     if options.json:
         import json
 
-        firmware_facts = {"path": path, "sha256": sha256(firmware).hexdigest()}
-        facts = {"tee": options.tee, "firmware": firmware_facts, "policy": policy, "note": note or None}
+        firmware = {"path": found.firmware, "sha256": digest}
+        facts = {"tee": options.tee, "firmware": firmware, "policy": found.policy, "note": found.note or None}
         tui.write(json.dumps(facts, indent=2) + "\n")
         return 0
-    tui.write(f"# {printable(path)}, SHA-256 {sha256(firmware).hexdigest()}\n# {about}\n")
-    tui.write("".join(f"# {line}\n" for line in tui.columns(note, wide=100).splitlines() if line))
-    tui.write(f"[{options.tee}]\n" + "".join(_line(name, values) for name, values in policy.items()))
+    tui.write(f"# {printable(found.firmware)}, SHA-256 {digest}\n# {found.about}\n")
+    tui.write("".join(f"# {line}\n" for line in tui.columns(found.note, wide=100).splitlines() if line))
+    tui.write(f"[{options.tee}]\n" + "".join(_line(name, values) for name, values in found.policy.items()))
     return 0
 
 
-def _line(name: str, values: list[str]) -> str:
+def _line(name: str, values: Sequence[str]) -> str:
     listed = ",\n".join(f'    "{value}"' for value in values)
     return f"{name} = [\n{listed},\n]\n"
 

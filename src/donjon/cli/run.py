@@ -24,6 +24,8 @@ def run(options: Options) -> int:
     occupy_standard_streams()
     _default_signals()
     log = logger(options.log_filter, options.log_target)
+    if options.backend != "nil" or options.require is not None:
+        _choose(options, log)
     launch = Launch(
         options.module,
         options.wasmcfgfile,
@@ -36,6 +38,42 @@ def run(options: Options) -> int:
         return _run_beside(launch, log, options.log_filter)
     module = prepare(launch, Cache.of_user(log))
     return run_here(launch, module, log)
+
+
+_SIGNS = (
+    "/dev/sev",
+    "/dev/sgx_enclave",
+    "/dev/sev-guest",
+    "/dev/tdx_guest",
+    "/dev/tdx-guest",
+    "/sys/module/kvm_intel/parameters/tdx",
+    "/sys/kernel/config/tsm/report",
+)
+"""Where none of these is, no backend keeps anybody out and the machine is no guest of a TEE: 10 us to find out."""
+
+
+def _choose(options: Options, log: Logger) -> None:
+    """See what is to hold the Keep; of those that this version starts it is always nil.
+
+    Raises:
+        UsageError, PlatformError: what is demanded contradicts itself, or is not to be had.
+    """
+    import os
+
+    if options.require is None and not any(map(os.path.exists, _SIGNS)):
+        return
+    from donjon.errors import UsageError
+    from donjon.platform import BACKENDS
+    from donjon.platform.choice import choose
+
+    if options.require is not None:
+        if options.sim is not None:
+            raise UsageError(f"--sim: simulated hardware is not what --require {options.require} demands", "remove one")
+        if options.tsm != "/sys/kernel/config/tsm/report":
+            raise UsageError(f"--tsm: a directory of anybody's is not what --require {options.require} demands")
+    chosen = choose(options.backend, options.require, log.warn, can=BACKENDS)
+    if chosen.in_place:
+        log.info(f"this machine is a guest of {chosen.tee}: the Keep runs in place")
 
 
 def _run_beside(launch: Launch, log: Logger, levels: str) -> int:

@@ -9,8 +9,8 @@ from donjon import sim
 from donjon.cli import tui
 from donjon.cli.steward import read_report_data, read_time
 from donjon.errors import PlatformError, UsageError, words_of
+from donjon.files import read
 from donjon.log import printable
-from donjon.steward.files import read_file
 from donjon.tee import load
 from donjon.tee.contract import shown
 
@@ -67,7 +67,7 @@ def evidence(options: Options) -> int:
     if options.key is None:
         data = guest.collect(read_report_data(options.report_data) or b"")
     else:
-        data = sim.request(guest, read_file(options.key, MAX_KEY))
+        data = sim.request(guest, read(options.key, MAX_KEY))
     _write(options.file, data)
     tui.note(f"wrote {printable(options.file)}: {len(data)} bytes of simulated {load(guest.tee).TITLE}")
     return 0

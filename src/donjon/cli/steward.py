@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from donjon.cli import tui
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
+from donjon.files import read
 from donjon.log import printable
 from donjon.steward import answer, endorsement, files, procedure
 from donjon.steward.endorsement import Envelope, Proofs
@@ -76,7 +77,7 @@ def judge(options: Options) -> int:
     if len(options.file) > files.MAX_FILES:
         raise UsageError(f"expected at most {files.MAX_FILES} files, got {len(options.file)}")
     for path in options.file:
-        pile.add(printable(path), files.read_file(path, files.MAX_FILE))
+        pile.add(printable(path), read(path, files.MAX_FILE))
     if options.roots is not None:
         pile.add_roots(printable(options.roots), files.read_text(options.roots, files.MAX_ROOTS))
     if not pile.subjects:
@@ -358,7 +359,7 @@ def _directory(directory: str | None, ending: str, most: int) -> Iterator[tuple[
         raise UsageError(f"{printable(directory)}: expected at most {files.MAX_IN_DIRECTORY} files")
     for name in names:
         path = os.path.join(directory, name)
-        yield printable(path), files.read_file(path, most)
+        yield printable(path), read(path, most)
 
 
 def read_time(given: str | None, name: str = "--at") -> datetime:

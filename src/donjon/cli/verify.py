@@ -9,6 +9,7 @@ from typing import Any
 from donjon.cli import tui
 from donjon.cli.steward import read_time
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.files import read
 from donjon.log import printable
 from donjon.steward import files
 from donjon.steward.answer import check_dict
@@ -163,7 +164,7 @@ def _address(word: str) -> Any:
 
 def _file(path: str) -> bytes:
     try:
-        return files.read_file(path, files.MAX_FILE)
+        return read(path, files.MAX_FILE)
     except UsageError as error:
         raise UsageError(error.message, "check the path; a Keep is named as HOST:PORT, without https://") from error
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Make = Callable[[Say], Identity]
 
-__all__ = ["Apart", "Beside"]
+__all__ = ["Apart", "Beside", "Making"]
 
 SECONDS = 90.0
 """The longest that making an identity may take: a Steward's 60 s, and evidence."""
@@ -44,43 +44,20 @@ def _silent(_text: str) -> None:
     """Say nothing."""
 
 
-class Apart:
-    """An identity that is being made.
+class Making:
+    """An identity that is being made, in a process that sends records.
 
     Args:
-        make: makes it, in the other process; what it tells its argument is said here.
-        say: gets that, whenever the result is asked for.
-        seconds: after which the other process is ended.
-        start: gets the writing end of a pipe and has `make` called elsewhere; without it, in a fork of this process.
-    Raises:
-        PlatformError: no such process can be had.
+        reader: of the pipe; it belongs to this object from now on.
+        say: gets what the other process tells, whenever the result is asked for.
+        seconds: after which that process is ended.
     """
 
-    def __init__(
-        self,
-        make: Make,
-        say: Say = _silent,
-        seconds: float = SECONDS,
-        start: Callable[[int], None] | None = None,
-    ) -> None:
-        reader, writer = os.pipe()
-        try:
-            if start is None:
-                self._pid = os.fork()
-            else:
-                start(writer)
-                self._pid = -1  # not ours to wait for
-        except OSError as error:
-            os.close(reader)
-            os.close(writer)
-            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
-        if self._pid == 0:
-            _make(make, writer, seconds)
-        os.close(writer)
+    def __init__(self, reader: int, say: Say = _silent, seconds: float = SECONDS) -> None:
         self._reader = reader
         self._say = say
         self._seconds = seconds
-        self._end = time.monotonic() + seconds
+        self._late = time.monotonic() + 0.9 * seconds  # it may have begun before; so late it was ended, by its time
         self._held = bytearray()
         self._made: Identity | DonjonError | None = None
 
@@ -114,7 +91,7 @@ class Apart:
         if data:
             return None
         number = self._bury()
-        late = self._pid < 0 and time.monotonic() >= self._end
+        late = number == 0 and time.monotonic() >= self._late
         if self._made is None and (number == _SIGALRM or late):
             self._made = PlatformError(f"the Keep's identity was not made within {self._seconds:g} s")
         if self._made is None:
@@ -124,26 +101,15 @@ class Apart:
         return self._made
 
     def cancel(self) -> None:
-        """End the other process; there is no result then."""
+        """There is no result then; the other process hears of it when it sends one."""
         if self._reader >= 0:
-            try:
-                if self._pid > 0:
-                    os.kill(self._pid, _SIGKILL)
-            except ProcessLookupError:
-                pass
             self._bury()
 
     def _bury(self) -> int:
-        """Give everything back; the signal that ended the process, or 0."""
+        """Give everything back; the signal that ended the process, where that can be known, or 0."""
         os.close(self._reader)
         self._reader = -1
-        if self._pid < 0:
-            return 0  # its time ends it, if it has not ended
-        try:
-            _, status = os.waitpid(self._pid, 0)
-        except ChildProcessError:
-            return 0  # who started us has the kernel bury our children
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        return 0
 
     def _take(self, parts: list[bytes]) -> None:
         kind, *rest = parts
@@ -154,6 +120,53 @@ class Apart:
         else:
             family = getattr(errors, rest[0].decode(), BugError)
             self._made = family(rest[1].decode(), rest[2].decode() or None)
+
+
+class Apart(Making):
+    """An identity that is being made in a fork of this process.
+
+    Args:
+        make: makes it, in the other process; what it tells its argument is said here.
+        say: gets that, whenever the result is asked for.
+        seconds: after which the other process is ended.
+        keep: descriptors that it goes on to have.
+    """
+
+    def __init__(self, make: Make, say: Say = _silent, seconds: float = SECONDS, keep: tuple[int, ...] = ()) -> None:
+        reader, writer = os.pipe()
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            os.close(reader)
+            os.close(writer)
+            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
+        if self._pid == 0:
+            _make(make, writer, seconds, keep)
+        os.close(writer)
+        super().__init__(reader, say, seconds)
+
+    def cancel(self) -> None:
+        """End the other process; there is no result then."""
+        if self._reader >= 0:
+            try:
+                os.kill(self._pid, _SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._bury()
+
+    def _bury(self) -> int:
+        super()._bury()
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            return 0  # who started us has the kernel bury our children
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def give_away(self) -> tuple[int, int]:
+        """The process, and the pipe that its records come through: for who hands it to another process, and buries
+        the first. Nothing else of this object is used after that."""
+        reader, self._reader = self._reader, -1
+        return self._pid, reader
 
 
 class Beside:
@@ -172,7 +185,6 @@ class Beside:
     def __init__(self, make: Make, seconds: float = SECONDS) -> None:
         import socket
 
-        self._make = make
         self._seconds = seconds
         ours, theirs = socket.socketpair()
         try:
@@ -187,18 +199,27 @@ class Beside:
         self._pid = pid
         self._channel = ours
 
-    def begin(self, say: Say = _silent) -> Apart:
+    def begin(self, say: Say = _silent) -> Making:
         """Have an identity made.
 
         Raises:
-            PlatformError: the process is gone.
+            PlatformError: the process is gone, or there are no descriptors left.
         """
-        return Apart(self._make, say, self._seconds, self._ask)
-
-    def _ask(self, writer: int) -> None:
         import socket
 
-        socket.send_fds(self._channel, [b"?"], [writer])
+        try:
+            reader, writer = os.pipe()
+        except OSError as error:
+            raise PlatformError(f"cannot have the Keep's key made: {words_of(error)}") from error
+        try:
+            socket.send_fds(self._channel, [b"?"], [writer])
+        except OSError as error:
+            os.close(reader)
+            text = f"cannot have the Keep's key made: the process for it is gone: {words_of(error)}"
+            raise PlatformError(text) from error
+        finally:
+            os.close(writer)
+        return Making(reader, say, self._seconds)
 
     def close(self) -> None:
         """End it."""
@@ -215,7 +236,7 @@ def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
     import socket
 
     try:
-        _let_go(channel, None)
+        _let_go((channel,), None)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the kernel buries them
         asked = socket.socket(fileno=channel)
         while True:
@@ -225,7 +246,7 @@ def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
             if os.fork() == 0:
                 _end_with_parent()
                 asked.close()
-                _make(make, writers[0], seconds)
+                _make(make, writers[0], seconds, ())
             os.close(writers[0])
     finally:
         os._exit(0)
@@ -247,10 +268,10 @@ def _end_with_parent() -> None:
 _SIGKILL, _SIGALRM = 9, 14  # the same on Linux and macOS; `signal` takes 3 ms
 
 
-def _make(make: Make, writer: int, seconds: float) -> NoReturn:
+def _make(make: Make, writer: int, seconds: float, keep: tuple[int, ...]) -> NoReturn:
     """In the other process: make, send, end."""
     try:
-        _let_go(writer, seconds)
+        _let_go((writer, *keep), seconds)
 
         def say(text: str) -> None:
             os.write(writer, _record(b"say", text.encode("utf-8", "replace")))
@@ -278,7 +299,7 @@ def _failure(error: DonjonError) -> bytes:
     return _record(b"error", *(text.encode("utf-8", "replace") for text in texts))
 
 
-def _let_go(writer: int, seconds: float | None) -> None:
+def _let_go(keep: tuple[int, ...], seconds: float | None) -> None:
     """Close what is the Keep's, keep what is made here from others, and set the time."""
     import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
 
@@ -294,7 +315,7 @@ def _let_go(writer: int, seconds: float | None) -> None:
     except OSError:
         numbers = [*range(os.sysconf("SC_OPEN_MAX"))]
     for number in numbers:
-        if number > 2 and number != writer:
+        if number > 2 and number not in keep:
             try:
                 os.close(number)
             except OSError:

@@ -1,4 +1,4 @@
-"""The filters that `syscalls.py` describes, as the kernel takes them. Written by tools/filter.py: do not edit.
+"""The filters that `syscalls.py` describes, as the kernel takes them; written by tools/filter.py.
 
 A start does not assemble them: that is 0.2 ms. Keys: machine, and whether the guest has a directory it may write to.
 """

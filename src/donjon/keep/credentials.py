@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from donjon.identity import Identity
+    from donjon.identity.apart import Making
     from donjon.keep.launch import Launch
+    from donjon.keep.network import Begin, Make
     from donjon.log import Logger
     from donjon.wasm.wasi.reactor import Reactor
-
-    Make = Callable[[Callable[[str], None]], Identity]
 
 __all__ = ["Credentials", "maker"]
 
@@ -66,14 +66,23 @@ class Credentials:
     Args:
         make: makes one, in a process of its own; from `maker`.
         clock: seconds since 1970.
+        begin: starts that process, where it is no fork of this one.
     """
 
-    def __init__(self, make: Make, reactor: Reactor, log: Logger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        make: Make,
+        reactor: Reactor,
+        log: Logger,
+        clock: Callable[[], float] = time.time,
+        begin: Begin | None = None,
+    ) -> None:
         self._reactor = reactor
         self._log = log
         self._clock = clock
         self._make = make
-        self._making: Apart | None = Apart(self._make, log.info)
+        self._begin = begin
+        self._making: Making | None = self._start(log.info)
         self._beside: Beside | None = None
         self._identity: Identity | None = None
         self._contexts: list[ssl.SSLContext] = []
@@ -81,6 +90,15 @@ class Credentials:
         self._due = 0.0
         self._wait = FIRST_RETRY
         self._told = False
+
+    def _start(self, say: Callable[[str], None]) -> Making:
+        return Apart(self._make, say) if self._begin is None else self._begin(self._make, say)
+
+    def _renew(self, say: Callable[[str], None]) -> Making:
+        if self._begin is not None:
+            return self._begin(self._make, say)
+        assert self._beside is not None  # noqa: S101 - there is a certificate that expires
+        return self._beside.begin(say)
 
     def identity(self) -> Identity:
         """The current one; waits for the first.
@@ -94,7 +112,8 @@ class Credentials:
             self._making = None
             self._identity = made
             if made.expires is not None:
-                self._beside = Beside(self._make)
+                if self._begin is None:
+                    self._beside = Beside(self._make)
                 self._timer = os.pipe()  # nothing is ever written: the reactor waits for its deadline only
                 self._plan(made.expires)
         return self._identity
@@ -157,9 +176,8 @@ class Credentials:
         if self._clock() < self._due:
             self._arm()
             return
-        assert self._beside is not None  # noqa: S101 - there is a certificate that expires
         try:
-            self._making = self._beside.begin(lambda text: self._log.debug(text, "donjon.keep"))
+            self._making = self._renew(lambda text: self._log.debug(text, "donjon.keep"))
         except DonjonError as error:
             self._failed(error)
             return

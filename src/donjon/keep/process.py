@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 
-from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError, words_of
-from donjon.keep.channel import error_from, number_in, orders_for, parse, receive
+from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
+from donjon.keep.channel import error_from, number_in, orders_for, out_of_processor_time, parse, receive
 from donjon.keep.launch import TSM, Launch
 from donjon.log import QUIET, Logger
 
@@ -247,11 +247,7 @@ class Keep:
         if self._process is not None:
             number = -self._reap()
         if number == signal.SIGPROF:
-            self._error = TrapError(
-                "the guest has used the processor time that it may have",
-                "processor time",
-                hint="raise `cpu` in [limits] of Enarx.toml",
-            )
+            self._error = out_of_processor_time()
         elif number > 0 and (self._stopped or number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)):
             self._code = 128 + number
         else:

@@ -19,7 +19,7 @@ What an escape still has: the open sockets and standard streams, and what their 
 those directories; Python's library; processor and memory; and, as neither means covers it, whether a name in the file
 system exists, how large and how old it is (stat), and what a symbolic link says.
 
-With "auto" a kernel that lacks one of the means runs the Keep without it; "require" refuses.
+With "auto" a kernel that lacks one of the means runs the Keep without it; "on" refuses.
 
 Source: Landlock, Documentation/userspace-api/landlock.rst, <linux/landlock.h>, ABI 1 to 7; seccomp(2); prctl(2).
 """
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODES", "enter", "landlock_abi", "lacking", "libraries"]
 
-MODES = ("auto", "require", "off")
+MODES = ("auto", "on", "off")
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446  # the same on every machine
 SECCOMP = {"x86_64": 317, "aarch64": 277}
@@ -82,13 +82,13 @@ def enter(mode: str, directories: Sequence[tuple[int, bool]], readable: Iterable
         readable: paths of files and directories that may be read, see `libraries`; what is not there is left out.
         log: told, at level debug, what this kernel lacks.
     Raises:
-        PlatformError: mode "require", and the kernel lacks something.
+        PlatformError: mode "on", and the kernel lacks something.
     """
     if mode == "off":
         return
     writable = any(may_write for _, may_write in directories)
     missing = lacking(writable)
-    if missing and mode == "require":
+    if missing and mode == "on":
         raise PlatformError(
             f"the Keep cannot be sandboxed: {'; '.join(missing)}",
             "`--sandbox auto` runs it with what this machine has; Linux 5.19 and later have all of it",

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,7 +44,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from donjon import __version__
+from donjon import __version__, files
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 from donjon.steward import result
 from donjon.steward.procedure import Grant
@@ -201,7 +200,7 @@ def create(directory: str, now: datetime, name: str = "Donjon Steward") -> Autho
         contents = (_key_pem(root_key), _pem(root), _key_pem(key) + _pem(issuing))
         for item, content in zip(_NAMES, contents, strict=True):
             path = os.path.join(directory, item)
-            _write(path, content)
+            files.create(path, content)
             written.append(path)
     except OSError as error:
         for path in written:
@@ -238,7 +237,7 @@ def load(directory: str, now: datetime) -> Authority:
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}.new")
-        _write(f"{path}.new", _key_pem(key) + _pem(issuing))
+        files.create(f"{path}.new", _key_pem(key) + _pem(issuing))
         os.replace(f"{path}.new", path)
     except OSError as error:
         raise PlatformError(f"cannot renew the authority in {directory}: {words_of(error)}") from error
@@ -332,14 +331,8 @@ def _certificates(path: str, data: bytes) -> tuple[x509.Certificate, ...]:
 def _read(path: str, private: bool = False) -> bytes:
     try:
         with open(path, "rb") as stream:
-            about = os.fstat(stream.fileno())
-            mode = stat.S_IMODE(about.st_mode)
-            if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise UsageError(
-                    f"{path}: expected a key that its owner alone can read, got the mode {mode:o}", f"chmod 600 {path}"
-                )
-            if private and about.st_uid not in (0, os.geteuid()):
-                raise UsageError(f"{path}: expected a key of this user's, got one of user {about.st_uid}")
+            if private:
+                files.check_private(path, os.fstat(stream.fileno()))
             data = stream.read(MAX_FILE + 1)
     except FileNotFoundError as error:
         raise UsageError(f"cannot read {path}: {words_of(error)}", "check the path") from error
@@ -348,24 +341,6 @@ def _read(path: str, private: bool = False) -> bytes:
     if len(data) > MAX_FILE:
         raise ParseError(f"{path}: expected at most {MAX_FILE} bytes, got more")
     return data
-
-
-def _write(path: str, content: bytes) -> None:
-    """A new file that is whole on disk when this returns, and not there when this raises."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(descriptor)
-        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError:
-        os.unlink(path)
-        raise
 
 
 def _key_pem(key: PrivateKey) -> bytes:

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from donjon import tee
-from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.errors import ParseError, UsageError
+from donjon.files import read
 from donjon.log import printable
 from donjon.steward import endorsement
 from donjon.steward.endorsement import Envelope
@@ -272,26 +273,6 @@ def _unknown(name: str) -> ParseError:
 def read_text(path: str, most: int) -> str:
     """A file of text."""
     try:
-        return read_file(path, most).decode()
+        return read(path, most).decode()
     except UnicodeDecodeError as error:
         raise ParseError(f"{printable(path)}: expected UTF-8, got the byte {error.object[error.start]:02x}") from error
-
-
-def read_file(path: str, most: int) -> bytes:
-    """A file of at most `most` bytes.
-
-    Raises:
-        UsageError: it is missing or a directory. PlatformError: it cannot be read. ParseError: it is longer.
-    """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(most + 1)
-    except ValueError as error:
-        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
-    except OSError as error:
-        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
-    if len(data) > most:
-        raise ParseError(f"{printable(path)}: expected at most {most} bytes, got more")
-    return data

@@ -11,16 +11,16 @@ read it. A folder is imported when it is asked for, so nobody pays for what they
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
 from donjon.errors import UsageError
+from donjon.tee.backend import Backend
 from donjon.tee.contract import Fetch, Tee
 
-__all__ = ["ALL", "load", "load_fetch"]
+__all__ = ["ALL", "load", "load_backend", "load_fetch"]
 
 # In the order in which they are listed to users.
 ALL = (
@@ -39,6 +39,8 @@ def load(name: str) -> Tee:
         UsageError: there is none of this name.
     """
     if name not in ALL:
+        import difflib  # for people who type; in a guest there are none
+
         near = difflib.get_close_matches(name, ALL, 1)
         hint = f'did you mean "{near[0]}"?' if near else None
         raise UsageError(f'TEE "{name[:20]}": expected one of {", ".join(ALL)}', hint)
@@ -52,5 +54,19 @@ def load_fetch(name: str) -> Fetch | None:
     Raises:
         UsageError: there is no TEE of this name.
     """
-    module = f"{load(name).__name__}.fetch"  # type: ignore[attr-defined] # a TEE is a package
-    return cast("Fetch", import_module(module)) if find_spec(module) else None
+    return cast("Fetch | None", _part(name, "fetch"))
+
+
+def load_backend(name: str) -> Backend | None:
+    """How its virtual machines are started and measured; None where it has none.
+
+    Raises:
+        UsageError: there is no TEE of this name.
+    """
+    return cast("Backend | None", _part(name, "backend"))
+
+
+def _part(name: str, part: str) -> object | None:
+    """A module that not every TEE has."""
+    module = f"{load(name).__name__}.{part}"  # type: ignore[attr-defined] # a TEE is a package
+    return import_module(module) if find_spec(module) else None

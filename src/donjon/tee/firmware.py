@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from donjon.errors import ParseError, PlatformError, UsageError, words_of
-from donjon.log import printable
+from donjon import files
+from donjon.errors import PlatformError
 from donjon.tee.ovmf import MAX_FIRMWARE
 
 __all__ = ["VARIABLE", "find", "read"]
@@ -43,15 +43,4 @@ def read(path: str) -> bytes:
     Raises:
         UsageError: it is missing or a directory. PlatformError: it cannot be read. ParseError: it is longer.
     """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_FIRMWARE + 1)
-    except ValueError as error:
-        raise UsageError(f"cannot read {printable(path)}: not a path", "check the path") from error
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UsageError(f"cannot read {printable(path)}: {words_of(error)}", "check the path") from error
-    except OSError as error:
-        raise PlatformError(f"cannot read {printable(path)}: {words_of(error)}", "check who may read it") from error
-    if len(data) > MAX_FIRMWARE:
-        raise ParseError(f"{printable(path)}: expected at most {MAX_FIRMWARE} bytes, got more")
-    return data
+    return files.read(path, MAX_FIRMWARE)

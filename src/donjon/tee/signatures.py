@@ -7,7 +7,6 @@ Either part may be missing. What they hold is checked by who uses them: `snp.idb
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import msgspec
@@ -57,9 +56,5 @@ def write(version: str, sev: tuple[bytes, bytes] | None = None, sgx: bytes | Non
     Args:
         sev: ID block and ID authentication information. sgx: a SIGSTRUCT.
     """
-    found: dict[str, object] = {"version": version}
-    if sev is not None:
-        found["sev"] = {"id_block": list(sev[0]), "id_auth": list(sev[1])}
-    if sgx is not None:
-        found["sgx"] = list(sgx)
-    return json.dumps(found, separators=(",", ":")).encode()
+    parts = None if sev is None else Sev(tuple(sev[0]), tuple(sev[1]))
+    return msgspec.json.encode(Signatures(version, parts, None if sgx is None else tuple(sgx)))

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from donjon.errors import ParseError
+from donjon.files import read
 from donjon.log import printable
 from donjon.steward import files
 from donjon.verify import policy as policies
@@ -92,7 +93,7 @@ def read_anchors(path: str) -> list[bytes]:
     Raises:
         ParseError: it holds none, or something else. UsageError: it is missing.
     """
-    data = files.read_file(path, MAX_ROOTS)
+    data = read(path, MAX_ROOTS)
     try:
         return [item.public_bytes(Encoding.DER) for item in x509.load_pem_x509_certificates(data)]
     except ValueError as error:

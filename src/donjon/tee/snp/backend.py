@@ -15,20 +15,23 @@ leaf 8000001Fh.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 
-from donjon.errors import PlatformError, UsageError
+from donjon.errors import UsageError
 from donjon.tee import firmware as files
+from donjon.tee.backend import DEVICE_PROPERTIES, MIB, Measured, check_version
 from donjon.tee.snp import firmware as fw
 from donjon.tee.snp.idblock import POLICY
 from donjon.tee.snp.idblock import check as check_id_block
 from donjon.tee.snp.layout import GuestPolicy
-from donjon.tee.snp.measure import CPU
+from donjon.tee.snp.measure import CPU, launch_digest
 
 __all__ = [
     "DEVICE_PROPERTIES",
     "FIRMWARE",
     "MIN_QEMU",
     "encryption",
+    "expect",
     "firmware",
     "machine",
     "requirements",
@@ -37,13 +40,10 @@ __all__ = [
 MIN_QEMU = (9, 1)
 FIRMWARE = ("/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/edk2/ovmf/OVMF.amdsev.fd")
 """Where Debian's package ovmf-amdsev and Fedora's edk2-ovmf put it."""
-DEVICE_PROPERTIES = "disable-legacy=on,iommu_platform=on"
-"""What every virtio device needs: it sees only the memory that the guest shares with it."""
 MACHINE = (
     "q35,confidential-guest-support=sev0,memory-backend=ram0,kernel-irqchip=split,"
     "graphics=off,usb=off,vmport=off,smm=off"
 )
-MIB = 1 << 20
 
 
 def machine(
@@ -74,7 +74,8 @@ def machine(
     if len(host_data) != 32:
         raise UsageError(f"host_data: expected 32 bytes, got {len(host_data)}")
     if (id_block is None) != (id_auth is None):
-        raise UsageError("id_block and id_auth: expected both or none")
+        missing = "id_block" if id_block is None else "id_auth"
+        raise UsageError(f"id_block and id_auth: expected both or none, got no {missing}")
     policy = POLICY | GuestPolicy.DEBUG if debug else POLICY
     guest = (
         f"sev-snp-guest,id=sev0,cbitpos={cbitpos},reduced-phys-bits={reduced_phys_bits},policy={int(policy):#x},"
@@ -106,12 +107,21 @@ def requirements(version: tuple[int, ...]) -> None:
     Raises:
         PlatformError: it is too old for SNP guests.
     """
-    if version[:2] < MIN_QEMU:
-        found = ".".join(map(str, version))
-        raise PlatformError(
-            f"QEMU {found} cannot start SNP guests: expected 9.1 or later",
-            "on Debian 12, install qemu-system-x86 from bookworm-backports; or use a newer distribution",
-        )
+    check_version(
+        version,
+        MIN_QEMU,
+        "SNP guests",
+        "on Debian 12, install qemu-system-x86 from bookworm-backports; or use a newer distribution",
+    )
+
+
+def expect(
+    kernel: bytes, initrd: bytes, cmdline: str, *, vcpus: Sequence[int], cpus: Sequence[str], given: str | None
+) -> Measured:
+    """As `donjon.tee.backend.Backend`: a launch digest for each pair of number and model."""
+    path, data = firmware(given)
+    digests = [launch_digest(data, kernel, initrd, cmdline, count, cpu).hex() for cpu in cpus for count in vcpus]
+    return Measured({"hash": digests}, path, data, f"{','.join(map(str, vcpus))} x {','.join(cpus)}")
 
 
 def firmware(given: str | None) -> tuple[str, bytes]:

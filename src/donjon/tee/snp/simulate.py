@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from donjon.errors import ParseError, UsageError
 from donjon.tee.contract import Roots
-from donjon.tee.simulated import Blobs, State, Word
+from donjon.tee.simulated import Blobs, Measured, Started, State, Word
 from donjon.tee.snp import collateral as addresses
 from donjon.tee.snp import floors
 from donjon.tee.snp import vek as names
@@ -513,15 +513,29 @@ def roots(vendor: Vendor) -> Roots:
     return vendor.roots
 
 
-def guest(vendor: Vendor, state: State, workload: bytes) -> Guest:
+_OF_LAUNCH = frozenset({"measurement", "family_id", "image_id", "id_key_digest", "author_key_digest"})
+
+
+def measure(started: Started) -> Measured:
+    """The launch digest, as QEMU, the firmware and the processor between them make it."""
+    from donjon.tee.snp.measure import launch_digest
+
+    files = started.firmware, started.kernel, started.initrd
+    return {"measurement": launch_digest(*files, started.cmdline, started.vcpus)}
+
+
+def guest(vendor: Vendor, state: State, workload: bytes, measured: Measured | None = None) -> Guest:
     """A guest on a machine in this state.
 
     Args:
         workload: HOST_DATA, at most 32 bytes.
+        measured: rows of the report that the launch decides.
     """
     if len(workload) > 32:
         raise UsageError(f"HOST_DATA: expected at most 32 bytes, got {len(workload)}")
-    return Guest(vendor, state, workload.ljust(32, b"\0"))
+    if unknown := set(measured or {}) - _OF_LAUNCH:
+        raise UsageError(f"simulated report: no launch decides about {min(unknown)}")
+    return Guest(vendor, state, workload.ljust(32, b"\0"), measured or {})
 
 
 @dataclass(frozen=True)
@@ -531,6 +545,7 @@ class Guest:
     vendor: Vendor
     state: State
     workload: bytes
+    measured: Measured
 
     def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """Report and certificate table, as Linux hands them out."""
@@ -572,6 +587,7 @@ class Guest:
         rows: dict[str, Any] = {"report_data": report_data, "host_data": self.workload}
         if state["firmware"] == "provisional":
             rows |= {"current_build": 41, "current_tcb": replace(chip.tcb, snp=chip.tcb.snp + 1).write()}
+        rows |= self.measured
         rows |= _GUESTS[state["guest"]]
         rows |= _MACHINES[state["machine"]]
         rows |= {} if vmpl is None else {"vmpl": vmpl}

@@ -16,15 +16,18 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64encode
+from collections.abc import Sequence
 
-from donjon.errors import PlatformError, UsageError
+from donjon.errors import UsageError
 from donjon.tee import firmware as files
+from donjon.tee.backend import DEVICE_PROPERTIES, MIB, Measured, check_version
 from donjon.tee.tdx import measure
 
 __all__ = [
     "DEVICE_PROPERTIES",
     "FIRMWARE",
     "MIN_QEMU",
+    "expect",
     "firmware",
     "machine",
     "quote_service",
@@ -34,15 +37,16 @@ __all__ = [
 MIN_QEMU = (10, 1)
 FIRMWARE = ("/usr/share/ovmf/OVMF.fd", "/usr/share/edk2/ovmf/OVMF.inteltdx.fd")
 """Where Debian's package ovmf and Fedora's edk2-ovmf put one that boots a kernel which nobody has signed."""
-DEVICE_PROPERTIES = "disable-legacy=on,iommu_platform=on"
-"""What every virtio device needs: it sees only the memory that the guest shares with it."""
 QUOTE_SOCKET = "/var/run/tdx-qgs/qgs.socket"
 QUOTE_PORT = 4050
 MACHINE = (
     "q35,confidential-guest-support=tdx0,memory-backend=ram0,kernel-irqchip=split,"
     "graphics=off,usb=off,vmport=off,smm=off,hpet=off"
 )
-MIB = 1 << 20
+RTMR0 = (
+    "RTMR0 is not here: it holds ACPI tables and memory as QEMU gives them, and follows from no file. "
+    "To pin it, take it from a first start that you trust."
+)
 
 
 def machine(
@@ -91,12 +95,32 @@ def requirements(version: tuple[int, ...]) -> None:
     Raises:
         PlatformError: it is too old for TDs.
     """
-    if version[:2] < MIN_QEMU:
-        found = ".".join(map(str, version))
-        raise PlatformError(
-            f"QEMU {found} cannot start TDs: expected 10.1 or later",
-            "on Debian 13, install qemu-system-x86 from trixie-backports; RTMR1 can be computed from 10.2 on",
-        )
+    check_version(
+        version,
+        MIN_QEMU,
+        "TDs",
+        "on Debian 13, install qemu-system-x86 from trixie-backports; RTMR1 can be computed from 10.2 on",
+    )
+
+
+def expect(
+    kernel: bytes,
+    initrd: bytes,
+    cmdline: str,
+    *,
+    vcpus: Sequence[int],  # noqa: ARG001 - neither is measured
+    cpus: Sequence[str],  # noqa: ARG001
+    given: str | None,
+) -> Measured:
+    """As `donjon.tee.backend.Backend`: MRTD, RTMR1 and RTMR2, which hold for any number of processors."""
+    path, data = firmware(given)
+    registers = {
+        "hash": measure.mrtd(data),
+        "rtmr1": measure.rtmr1(kernel),
+        "rtmr2": measure.rtmr2(cmdline, initrd),
+    }
+    policy = {name: [value.hex()] for name, value in registers.items()}
+    return Measured(policy, path, data, "QEMU 10.2 or later, OVMF 2025.05 or later", RTMR0)
 
 
 def firmware(given: str | None) -> tuple[str, bytes]:

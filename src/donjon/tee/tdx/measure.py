@@ -14,7 +14,8 @@ first), for OVMF since 2025.05 and for Linux since 6.9. They follow published de
 no TD of ours; MRTD is compared with a published value in the tests.
 
 Source: TDX-ABI, TDH.MEM.PAGE.ADD, TDH.MR.EXTEND; TDVF design guide, chapters 4, 8 and 11 [TDVF]; QEMU,
-target/i386/kvm/tdx.c, for the order; Linux, drivers/firmware/efi/libstub, for RTMR2.
+target/i386/kvm/tdx.c, for the order; its commit a7542a38f399, first in 10.2.0, for the header; Linux,
+drivers/firmware/efi/libstub, for RTMR2.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Files that users name: read with a limit, and made for their owner alone, with one wording for what can go wrong.
+
+What a file holds, its reader says. The lab (`sim/_files.py`), collectors and the cache of modules have their own rules.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.log import printable
+
+__all__ = ["check_private", "create", "read"]
+
+
+def read(path: str, most: int, private: bool = False) -> bytes:
+    """A file of at most `most` bytes.
+
+    Args:
+        private: it is a secret: nobody else may be able to read it, and it has to be this user's, or root's.
+    Raises:
+        UsageError: it is missing or a directory, or not as private as it should be.
+        PlatformError: it cannot be read. ParseError: it is longer.
+    """
+    name = printable(path)
+    try:
+        with open(path, "rb") as stream:
+            if private:
+                check_private(name, os.fstat(stream.fileno()))
+            data = stream.read(most + 1)
+    except ValueError as error:
+        raise UsageError(f"cannot read {name}: not a path", "check the path") from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UsageError(f"cannot read {name}: {words_of(error)}", "check the path") from error
+    except OSError as error:
+        raise PlatformError(f"cannot read {name}: {words_of(error)}", "check who may read it") from error
+    if len(data) > most:
+        raise ParseError(f"{name}: expected at most {most} bytes, got more")
+    return data
+
+
+def create(path: str, data: bytes) -> None:
+    """Make a file that only its owner can read: whole on disk when this returns, and not there when this raises.
+
+    Raises:
+        FileExistsError: something is there, and stays. OSError, ValueError: it cannot be made.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(descriptor)
+        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError:
+        os.unlink(path)
+        raise
+
+
+def check_private(name: str, about: os.stat_result) -> None:
+    """Refuse a key's file that others can read, or that is neither this user's nor root's.
+
+    Raises:
+        UsageError: it is one.
+    """
+    mode = stat.S_IMODE(about.st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(
+            f"{name}: expected a key that its owner alone can read, got the mode {mode:o}", f"chmod 600 {name}"
+        )
+    if about.st_uid not in (0, os.geteuid()):
+        raise UsageError(f"{name}: expected a key of this user's, got one of user {about.st_uid}")

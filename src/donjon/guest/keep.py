@@ -1,0 +1,103 @@
+"""The processes that the agent forks: the Keep itself, which runs the workload, and makers of its keys.
+
+Each gives up what it does not need before it parses a byte of the workload's, and speaks with the agent alone: the Keep
+over a channel as every Keep and its owner (`donjon.keep.channel`, with one more record, `mark`), and both by requests.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from donjon.guest.agent import Place
+    from donjon.guest.workload import Workload
+    from donjon.identity import Identity
+
+__all__ = ["be_keep", "maker_of"]
+
+
+def be_keep(
+    workload: Workload, place: Place, stdio: tuple[int, int, int], channel: int, requests: socket.socket
+) -> NoReturn:
+    """Be the Keep; ends the process."""
+    from donjon.keep.channel import Reporter
+
+    reporter = Reporter(channel)
+    code = 1
+    try:
+        _only(stdio, channel, requests.fileno())
+        reporter.end_with_peer()
+        code = _run(workload, place, reporter, requests)
+        reporter.send("exit", str(code))
+    except BaseException as error:
+        reporter.send_error(error)
+    os._exit(code)
+
+
+def _only(stdio: tuple[int, int, int], *keep: int) -> None:
+    """The standard streams and these: nothing else that the agent has open is this process's."""
+    for number, given in enumerate(stdio):
+        os.dup2(given, number)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in keep:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the directory's own
+
+
+def _run(workload: Workload, place: Place, reporter: object, requests: socket.socket) -> int:
+    from donjon.guest.confine import KEEP, confine
+    from donjon.guest.requests import Asker, Enclosed
+    from donjon.keep import network
+    from donjon.keep.channel import Reporter
+    from donjon.keep.nil import run
+    from donjon.log import Logger
+    from donjon.wasm.engine import load
+    from donjon.workload.tree import MAIN
+
+    assert isinstance(reporter, Reporter)  # noqa: S101
+    if place.confined:
+        confine(KEEP)
+
+    def mark(name: str) -> None:
+        reporter.send("mark", name, str(time.monotonic_ns()))
+
+    launch = workload.launch(place.tsm)
+    enclosed = Enclosed(Asker(requests), place.address, place.first_port)
+    enclosed.files = launch.config.files
+    network.use(enclosed)
+    log = Logger(reporter.send_log, str(workload.options["log"]))
+    module = load(workload.files[MAIN], None, launch.name)
+    mark("compile")
+
+    def ready() -> None:
+        mark("run")
+        reporter.send("ready")
+
+    return run(launch, module, log, on_ready=ready)
+
+
+def maker_of(workload: Workload, place: Place, requests: socket.socket) -> Callable[[Callable[[str], None]], Identity]:
+    """What makes an identity for the workload, in a process that `donjon.identity.Apart` has forked."""
+
+    def make(say: Callable[[str], None]) -> Identity:
+        from donjon.guest.confine import MAKER, confine
+        from donjon.guest.requests import Asker, Enclosed
+        from donjon.keep import attest, network
+
+        if place.confined:
+            confine(MAKER)
+        launch = workload.launch(place.tsm)
+        network.use(Enclosed(Asker(requests), place.address, place.first_port, place.tee or ""))
+        from donjon.keep.files import names_of
+
+        return attest.maker(launch, names_of(launch.config))(say)
+
+    return make

@@ -1,0 +1,262 @@
+"""Packages from wherever they are to be had; none is used before its size and digest were compared with the lock.
+
+Where a package comes from is of no importance then, and so these are tried in order: the downloads that are there; the
+directory or address in DONJON_MIRROR; on Debian, the machine's own package sources; Debian's archive, and its archive
+of all that ever was. Wheels come through pip, with whatever index that is set up with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from donjon.errors import ParseError, PlatformError, UsageError, words_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from donjon.image.lock import Lock, Package
+
+    Say = Callable[[str], None]
+
+__all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
+
+ORIGINS = {
+    "debian": (
+        "https://deb.debian.org/debian/",
+        "https://snapshot.debian.org/file/by-sha256/",
+    ),
+    "debian-security": (
+        "https://deb.debian.org/debian-security/",
+        "https://snapshot.debian.org/file/by-sha256/",
+    ),
+}
+"""The official origins, by archive."""
+BY_DIGEST = "/by-sha256/"
+"""An origin that ends so has files under their digests instead of their paths."""
+TIMEOUT = 60.0
+"""Seconds that a server may be silent."""
+PROGRAM_TIMEOUT = 900.0
+CHUNK = 1 << 18  # bytes
+PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none")
+
+
+class _AbsentError(Exception):
+    """This origin has no such package; the text says why."""
+
+
+def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
+    """Have every package of the lock in `folder`.
+
+    Args:
+        say: told what is being fetched, in words.
+    Returns:
+        A package's file name -> its path.
+    Raises:
+        PlatformError: one is to be had nowhere, or the disk is full. ParseError: what was found is another.
+    """
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+    except OSError as error:
+        raise PlatformError(f"cannot make {folder}: {words_of(error)}", "check who may write there") from error
+    missing = [package for package in lock.packages if not is_there(package, f"{folder}/{package.file}")]
+    total = sum(package.size for package in missing)
+    done = 0
+    for package in missing:
+        say(f"downloading {package.name} {package.version} ({done >> 20} of {total >> 20} MB)")
+        _get(package, f"{folder}/{package.file}")
+        done += package.size
+    return {package.file: f"{folder}/{package.file}" for package in lock.packages}
+
+
+def is_there(package: Package, path: str) -> bool:
+    """Whether the package is there and whole; what is damaged is removed."""
+    try:
+        with open(path, "rb") as file:
+            problem = _differs(package, file.read(package.size + 1))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise PlatformError(f"cannot read {path}: {words_of(error)}", "check who may read it") from error
+    if problem:
+        unlink(path)
+    return not problem
+
+
+def _differs(package: Package, data: bytes) -> str:
+    """How `data` is not the package; "" if it is."""
+    if len(data) != package.size:
+        more = "more" if len(data) > package.size else str(len(data))
+        return f"expected {package.size} bytes, got {more}"
+    digest = hashlib.sha256(data).hexdigest()
+    return "" if digest == package.sha256 else f"expected SHA-256 {package.sha256}, got {digest}"
+
+
+def _get(package: Package, path: str) -> None:
+    tried: list[str] = []
+    wrong = False
+    for name, attempt in _origins(package):
+        try:
+            data = attempt()
+        except _AbsentError as reason:
+            tried.append(f"{name}: {reason}")
+            continue
+        problem = _differs(package, data)
+        if problem:
+            tried.append(f"{name}: {problem}")
+            wrong = True
+            continue
+        _keep(path, data)
+        return
+    where = "\n".join(tried)
+    message = f"cannot get {package.name} {package.version} ({package.file}):\n{where}"
+    if wrong:
+        raise ParseError(message, "a mirror may be broken or have been tampered with: try another with DONJON_MIRROR")
+    raise PlatformError(
+        message,
+        "check the network; if every origin has dropped this version, `python tools/image_lock.py` in Donjon's sources "
+        "makes a lock of today's, and images of it have other measurements",
+    )
+
+
+def _keep(path: str, data: bytes) -> None:
+    draft = f"{path}.{os.urandom(8).hex()}.new"
+    try:
+        with open(draft, "xb") as file:
+            file.write(data)
+        os.rename(draft, path)
+    except OSError as error:
+        unlink(draft)
+        raise PlatformError(
+            f"cannot write {path}: {words_of(error)}", "check who may write there, and for space"
+        ) from error
+
+
+def unlink(path: str) -> None:
+    """Remove a file, if it is there and can be."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # what stays is looked at again before it is used
+
+
+def _origins(package: Package) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Where a package might be, in the order in which that is tried."""
+    mirror = os.environ.get("DONJON_MIRROR", "")
+    if mirror.startswith(("http://", "https://")):
+        base = mirror if mirror.endswith("/") else f"{mirror}/"
+        rest = package.path if package.kind == "deb" else package.file
+        yield base, lambda: _download(f"{base}{rest}", package.size)
+    elif mirror.startswith("/"):
+        names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
+        yield mirror, lambda: _copy(names, package.size)
+    elif mirror:
+        raise UsageError(f"DONJON_MIRROR: expected a directory, or http(s)://..., got {mirror}")
+    if package.kind == "wheel":
+        yield "pip", lambda: _pip(package)
+        return
+    if shutil.which("apt-get"):
+        yield "apt-get download", lambda: _apt(package)
+    for origin in ORIGINS[package.archive]:
+        rest = package.sha256 if origin.endswith(BY_DIGEST) else package.path
+        yield origin, lambda url=f"{origin}{rest}": _download(url, package.size)  # type: ignore[misc]
+
+
+def _copy(paths: Iterable[str], size: int) -> bytes:
+    reason = "no such file"
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                return file.read(size + 1)
+        except OSError as error:
+            reason = words_of(error)
+    raise _AbsentError(reason)
+
+
+def _download(url: str, size: int) -> bytes:
+    """At most one byte more than expected, over HTTP or HTTPS and nothing else."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    opener = urllib.request.OpenerDirector()  # with no handler for files or FTP, to which a server could redirect
+    for handler in (
+        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
+    ):  # fmt: skip
+        opener.add_handler(handler())
+    data = bytearray()
+    try:
+        answer = opener.open(url, timeout=TIMEOUT)
+        if answer is None:
+            raise _AbsentError("redirects to something else than http")
+        with answer:
+            while len(data) <= size and (chunk := answer.read(min(CHUNK, size + 1 - len(data)))):
+                data += chunk
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _AbsentError(f"answers {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _AbsentError(
+            words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
+        ) from error
+    except OSError as error:
+        raise _AbsentError(words_of(error)) from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise _AbsentError(str(error) or type(error).__name__) from error
+    return bytes(data)
+
+
+def _apt(package: Package) -> bytes:
+    """From the machine's own sources; their signatures are checked too, though the lock does not need that."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103 - apt downloads as another user where it can
+        architecture = "" if package.file.endswith("_all.deb") else ":amd64"
+        word = f"{package.name}{architecture}={package.version}"
+        _run(["apt-get", "-qq", "download", word], folder)
+        return _only_file(folder, package.size)
+
+
+def _pip(package: Package) -> bytes:
+    """From the index that pip is set up with."""
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = f"{folder}/wanted.txt"
+        with open(wanted, "w", encoding="utf-8") as file:
+            file.write(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+        tags = package.file.removesuffix(".whl").rpartition("-")[2].split(".")
+        platforms = [word for tag in tags for word in ("--platform", tag)]
+        os.mkdir(f"{folder}/found")
+        _run(
+            [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--require-hashes",
+             "--only-binary", ":all:", "--no-deps", *PYTHON, *platforms, "--dest", f"{folder}/found", "-r", wanted],
+            folder,
+        )  # fmt: skip
+        return _only_file(f"{folder}/found", package.size)
+
+
+def _run(command: list[str], folder: str) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            timeout=PROGRAM_TIMEOUT, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise _AbsentError("no answer") from error
+    except OSError as error:
+        raise _AbsentError(words_of(error)) from error
+    if done.returncode:
+        lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        told = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
+        raise _AbsentError(told[-1][:300])
+
+
+def _only_file(folder: str, size: int) -> bytes:
+    names = [name for name in os.listdir(folder) if name.endswith((".deb", ".whl"))]
+    if len(names) != 1:
+        raise _AbsentError("nothing was downloaded")
+    return _copy([f"{folder}/{names[0]}"], size)

@@ -1,0 +1,71 @@
+"""What the backends of TEEs for virtual machines have in common: a module `donjon.tee.<name>.backend` each.
+
+`donjon.tee.load_backend` imports one, so that nothing outside has to know which TEEs there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from donjon.errors import PlatformError
+
+__all__ = ["DEVICE_PROPERTIES", "MIB", "Backend", "Measured", "check_version"]
+
+DEVICE_PROPERTIES = "disable-legacy=on,iommu_platform=on"
+"""What every virtio device needs: it sees only the memory that the guest shares with it."""
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What reports of guests from an image will hold.
+
+    Args:
+        policy: key of the TEE's table in a policy → values in hex, each of which is one such guest's.
+        firmware: the file; data: its bytes.
+        about: which guests, or which programs, this holds for.
+        note: what is not here, and why; empty where nothing is missing.
+    """
+
+    policy: Mapping[str, Sequence[str]]
+    firmware: str
+    data: bytes
+    about: str
+    note: str = ""
+
+
+class Backend(Protocol):
+    """What each such module offers to who knows no TEE by name; what makes it start guests is its own."""
+
+    def expect(
+        self,
+        kernel: bytes,
+        initrd: bytes,
+        cmdline: str,
+        *,
+        vcpus: Sequence[int],
+        cpus: Sequence[str],
+        given: str | None,
+    ) -> Measured:
+        """Compute what guests from these files will report.
+
+        Args:
+            vcpus, cpus: numbers of virtual processors and models, every pair of them; ignored where they are not
+                measured.
+            given: the path of firmware; else DONJON_FIRMWARE, else where packages put it.
+        Raises:
+            PlatformError, UsageError, ParseError: there is no firmware, or none that will do; a value does not fit.
+        """
+
+
+def check_version(version: tuple[int, ...], least: tuple[int, int], guests: str, hint: str) -> None:
+    """Refuse a QEMU that is too old to start such guests.
+
+    Raises:
+        PlatformError: it is.
+    """
+    if version[:2] < least:
+        found, expected = (".".join(map(str, parts)) for parts in (version, least))
+        raise PlatformError(f"QEMU {found} cannot start {guests}: expected {expected} or later", hint)
