@@ -35,9 +35,9 @@ def run(options: Options) -> int:
         tsm=options.tsm,
     )
     if launch.config.limits.cpu is not None:
-        return _run_beside(launch, log, options.log_filter)
+        return _run_beside(launch, log, options.log_filter, options.sandbox)
     module = prepare(launch, Cache.of_user(log))
-    return run_here(launch, module, log)
+    return run_here(launch, module, log, sandbox=options.sandbox)
 
 
 _SIGNS = (
@@ -76,14 +76,14 @@ def _choose(options: Options, log: Logger) -> None:
         log.info(f"this machine is a guest of {chosen.tee}: the Keep runs in place")
 
 
-def _run_beside(launch: Launch, log: Logger, levels: str) -> int:
+def _run_beside(launch: Launch, log: Logger, levels: str, sandbox: str) -> int:
     """Run it in a process of its own: when its time is over the kernel ends that one, and this one tells the user."""
     import os
     import signal
 
     from donjon.keep.process import Keep
 
-    with Keep.start_launch(launch, 0, 1, 2, log, levels) as keep:
+    with Keep.start_launch(launch, 0, 1, 2, log, levels, sandbox) as keep:
 
         def end_both(number: int, _frame: object) -> None:
             os.kill(keep.pid, signal.SIGKILL)

@@ -127,7 +127,10 @@ GLOBAL = (
 """Options of every command; they may stand before its name too."""
 
 _VARIANT = Option(
-    "--variant", "NAME", "production; debug, which has a console; simulated, for tests", default="production",
+    "--variant",
+    "NAME",
+    "production; debug, which has a console; simulated, for tests",
+    default="production",
     words="donjon.image.recipe:VARIANTS",
 )
 _LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
@@ -156,6 +159,10 @@ RUN = Command(
         Option(
             "--require", "WHAT", "what has to keep the host out, or nothing runs: tee (any), snp, tdx, sgx or cca",
             words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
+        ),
+        Option(
+            "--sandbox", "WHEN", "confine the process that holds the program: auto (as far as this machine can), on "
+            "(or it does not start) or off", env="SANDBOX", default="auto", words=("auto", "on", "off"),
         ),
         Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "

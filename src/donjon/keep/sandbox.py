@@ -5,8 +5,8 @@ the process may do what a Keep still has to do, and no more:
 
 - **seccomp**: no other program, no other process, no new socket of any kind, no change of the system or of who this is;
   the table is `syscalls.py`. That is why UDP and names are no hole here, which Landlock leaves open.
-- **Landlock**: of all files only those below the directories that the configuration opens, read or written exactly as it
-  says, and, to be read, Python's library and ours, as modules of these are loaded when they are needed.
+- **Landlock**: of all files only those below the directories that the configuration opens, read or written as it says,
+  and, to be read, Python's library and ours, as modules of these are loaded when they are needed.
 - **no_new_privs**, and no capability but those that say whose files root may touch.
 - **not dumpable**: no process of the same user gets at the key through ptrace or /proc, and no core holds it.
 - **the environment is gone**: variables are for the user's programs, and may hold their passwords.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from donjon.log import Logger
 
-__all__ = ["MODES", "enter", "landlock_abi", "lacking", "libraries"]
+__all__ = ["MODES", "enter", "lacking", "landlock_abi", "libraries"]
 
 MODES = ("auto", "on", "off")
 
@@ -208,11 +208,9 @@ def _texts(first: int, count: int, total: int) -> list[tuple[int, int]]:
         places.pop()
     if not places:
         return []
-    strlen = _library().strlen
-    strlen.argtypes, strlen.restype = (ctypes.c_size_t,), ctypes.c_size_t
-    if places[-1] + strlen(places[-1]) + 1 - places[0] == total and places == sorted(places):
+    if places[-1] + len(ctypes.string_at(places[-1])) + 1 - places[0] == total and places == sorted(places):
         return [(places[0], total)]
-    return [(place, strlen(place)) for place in places]
+    return [(place, len(ctypes.string_at(place))) for place in places]
 
 
 def _landlock(abi: int, directories: Sequence[tuple[int, bool]], readable: Iterable[str]) -> None:
@@ -236,7 +234,7 @@ def _landlock(abi: int, directories: Sequence[tuple[int, bool]], readable: Itera
 
 
 def _allow(rules: int, descriptor: int, access: int) -> None:
-    """struct landlock_path_beneath_attr: access u64, descriptor s32, packed."""
+    """A rule is struct landlock_path_beneath_attr: access u64, descriptor s32, packed."""
     rule = (ctypes.c_uint32 * 3)(access, 0, descriptor)  # no access has a bit over 31
     _done("landlock_add_rule", _call(LANDLOCK_ADD_RULE, rules, LANDLOCK_RULE_PATH_BENEATH, ctypes.addressof(rule), 0))
 
