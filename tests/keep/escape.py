@@ -1,7 +1,7 @@
 """What code that has broken out of the engine would try, from inside a process that is a Keep: a script.
 
-    python escape.py FOLDER ro|rw     enters the sandbox with FOLDER as the guest's only directory, tries everything, and
-                                      prints what came of each as JSON: the error's name, or "done"
+    python escape.py FOLDER ro|rw     enters the sandbox with FOLDER as the guest's only directory, tries everything,
+                                      and prints what came of each as JSON: the error's name, or "done"
 
 Before it enters it opens what a Keep has open: a listener with a connection to it, a connection of its own, a pipe.
 """
@@ -28,10 +28,6 @@ PARENT = os.getppid()
 NEWUSER, NEWNET, THREAD = 0x10000000, 0x40000000, 0x10000
 
 
-class Refused(OSError):
-    """A system call that failed."""
-
-
 def number(name: str) -> int:
     """Of a call that this machine has."""
     found = syscalls.number(name, MACHINE)
@@ -44,7 +40,7 @@ def call(name: str | int, *arguments: int) -> int:
     given = (ctypes.c_long(argument) for argument in arguments)
     result = LIBC.syscall(ctypes.c_long(name if isinstance(name, int) else number(name)), *given)
     if result < 0:
-        raise Refused(ctypes.get_errno(), "refused")
+        raise OSError(ctypes.get_errno(), "refused")
     return int(result)
 
 
@@ -96,8 +92,8 @@ def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[
         # files
         "read a file of the system's": lambda: read("/etc/passwd"),
         "read a file of the user's": lambda: read(__file__),
-        "list the home": lambda: os.listdir(os.path.expanduser("~")),
-        "write to /tmp": lambda: write("/tmp/donjon-escape"),  # noqa: S108
+        "list the root": lambda: os.listdir("/"),
+        "write to /tmp": lambda: write("/tmp/donjon-escape"),
         "write beside the directory": lambda: write(f"{folder}/../beside"),
         "read through a link that leads out": lambda: read(f"{folder}/out"),
         "change the system's file, opened to be read": lambda: os.truncate(f"{folder}/../outside", 0),
@@ -125,7 +121,6 @@ def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[
         "read another's memory": lambda: read(f"/proc/{PARENT}/mem"),
         "read another's environment": lambda: read(f"/proc/{PARENT}/environ"),
         "open a terminal": lambda: read("/dev/tty"),
-        "open the disk": lambda: read("/dev/vda"),
         # programs and processes
         "start a program": lambda: os.execv("/bin/true", ["true"]),
         "start a program from memory": lambda: os.execve(program, ["true"], {}),
@@ -199,7 +194,8 @@ def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[
         # what a Keep needs
         "anonymous memory, as a certificate's": lambda: read(f"/proc/self/fd/{program}"),
         "a module of Python's library": lambda: __import__("colorsys").__name__,
-        "a module of ours": lambda: __import__("donjon.keep.peers").__name__,
+        "a module of ours": lambda: __import__("donjon.workload.tree", fromlist=["x"]).__name__,
+        "a library that is not in use": lambda: __import__("cbor2").__name__,
         "random bytes": lambda: os.urandom(8),
         "executable memory": _executable,
     }  # fmt: skip
@@ -237,9 +233,7 @@ def main() -> None:
     held = os.environ.get("SECRET", "").encode()
     address = _address(b"SECRET=") if held else 0
     tries = attempts(folder, have)
-    every = [
-        name for table in syscalls.DENIED.values() for name in table if syscalls.number(name, MACHINE) is not None
-    ]
+    every = [name for table in syscalls.DENIED.values() for name in table if syscalls.number(name, MACHINE) is not None]
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     said: list[str] = []
     log = Logger(lambda _level, _target, text: said.append(text), "debug")
@@ -249,7 +243,7 @@ def main() -> None:
         found[f"call {name}"] = outcome(lambda name=name: call(name, *[-1] * 6))  # type: ignore[misc]
     if address:
         found["the variable's bytes"] = ctypes.string_at(address, 16).hex()
-    print(json.dumps({"found": found, "said": said}))
+    sys.stdout.write(json.dumps({"found": found, "said": said}))
 
 
 def _address(start: bytes) -> int:

@@ -6,7 +6,7 @@ the process may do what a Keep still has to do, and no more:
 - **seccomp**: no other program, no other process, no new socket of any kind, no change of the system or of who this is;
   the table is `syscalls.py`. That is why UDP and names are no hole here, which Landlock leaves open.
 - **Landlock**: of all files only those below the directories that the configuration opens, read or written as it says,
-  and, to be read, Python's library and ours, as modules of these are loaded when they are needed.
+  and, to be read, Python's library, ours and the system's, as parts of these are loaded when they are needed.
 - **no_new_privs**, and no capability but those that say whose files root may touch.
 - **not dumpable**: no process of the same user gets at the key through ptrace or /proc, and no core holds it.
 - **the environment is gone**: variables are for the user's programs, and may hold their passwords.
@@ -16,7 +16,7 @@ a certificate's renewal, is asked of a process that was forked before (`donjon.i
 for ever, so it is only for a process that is a Keep and nothing else, and has one thread.
 
 What an escape still has: the open sockets and standard streams, and what their peers believe; the Keep's own key;
-those directories; Python's library; processor and memory; and, as neither means covers it, whether a name in the file
+those directories; these libraries; processor and memory; and, as neither means covers it, whether a name in the file
 system exists, how large and how old it is (stat), and what a symbolic link says.
 
 With "auto" a kernel that lacks one of the means runs the Keep without it; "on" refuses.
@@ -69,6 +69,8 @@ NET_TCP = 3  # bind and connect
 SCOPES = 3  # abstract sockets, signals
 LANDLOCK_RULE_PATH_BENEATH = 1
 
+SYSTEM = ("/usr/lib", "/usr/lib64", "/lib")
+"""Where shared libraries are, which anybody may read."""
 VARIABLES = (b"COLUMNS", b"DONJON_TRACEBACK", b"NO_COLOR", b"TERM")
 """What says how an error is shown; the rest of the environment goes."""
 
@@ -79,7 +81,7 @@ def enter(mode: str, directories: Sequence[tuple[int, bool]], readable: Iterable
     Args:
         mode: one of MODES.
         directories: descriptors of the guest's, each with whether it may write there.
-        readable: paths of files and directories that may be read, see `libraries`; what is not there is left out.
+        readable: paths of directories that may be read, see `libraries`; what is not there is left out.
         log: told, at level debug, what this kernel lacks.
     Raises:
         PlatformError: mode "on", and the kernel lacks something.
@@ -138,13 +140,13 @@ def landlock_abi() -> int:
 
 
 def libraries(*modules: str) -> list[str]:
-    """Where modules of Python's library and of ours are read from when they are needed later.
+    """Where modules of Python's library and of ours, and what they are linked to, are read from when needed later.
 
     Args:
         modules: packages beside these that are loaded already and may load more of themselves.
     """
     ours = os.path.dirname(os.path.dirname(__file__))
-    found = [os.path.dirname(os.__file__), ours]
+    found = [*SYSTEM, os.path.dirname(os.__file__), ours]
     for name in modules:
         place = getattr(sys.modules.get(name), "__file__", None)
         if place is not None:
