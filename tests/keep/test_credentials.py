@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from donjon.errors import DonjonError, PlatformError, VerifyError
 from donjon.identity import Identity, self_signed
+from donjon.identity.apart import Beside
 from donjon.identity.certificate import private_bytes
 from donjon.keep import credentials as module
 from donjon.keep.credentials import Credentials
@@ -306,7 +307,7 @@ def test_a_fork_that_fails_is_tried_again_too(case: Case, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "LOOK", 0.01)
     first = case.credentials.identity()
     with monkeypatch.context() as inner:
-        inner.setattr(module.Beside, "begin", no_fork)
+        inner.setattr(Beside, "begin", no_fork)
         case.clock.ahead += 2600
         case.credentials._arm()
         case.until(lambda: bool(case.texts(2)))

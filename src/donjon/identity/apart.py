@@ -232,7 +232,7 @@ class Beside:
 
 def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
     """In the process beside the Keep."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
     import socket
 
     try:
@@ -301,7 +301,7 @@ def _failure(error: DonjonError) -> bytes:
 
 def _let_go(keep: tuple[int, ...], seconds: float | None) -> None:
     """Close what is the Keep's, keep what is made here from others, and set the time."""
-    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
+    import _signal
 
     if seconds is not None:
         _signal.signal(_SIGALRM, _signal.SIG_DFL)

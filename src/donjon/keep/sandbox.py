@@ -175,7 +175,7 @@ def _forget_environment() -> None:
     """Overwrite the variables where the kernel put them, and where Python keeps them."""
     import posix
 
-    environ: dict[bytes, bytes] = posix.environ  # type: ignore[assignment]
+    environ: dict[bytes, bytes] = posix.environ
     kept = [(name, os.fsdecode(environ[name])) for name in VARIABLES if name in environ]
     libc = _library()
     first = ctypes.c_void_p.in_dll(libc, "environ").value
