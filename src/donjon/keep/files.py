@@ -6,6 +6,7 @@ import socket
 
 from donjon.errors import PlatformError, UsageError, VerifyError, words_of
 from donjon.keep import network
+from donjon.keep.network import CONNECT_SECONDS, have_descriptors
 from donjon.wasm.wasi.descriptors.socket import Budget, TcpListener, TcpStream
 
 TYPE_CHECKING = False
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from donjon.config.models import Config, Connect, Dir, File, Limits, Listen
+    from donjon.config.models import Config, Connect, Dir, File, Listen
     from donjon.identity import Identity
     from donjon.keep.credentials import Credentials
     from donjon.keep.launch import Launch
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
 
-__all__ = ["CONNECT_SECONDS", "Opener", "names_of"]
+__all__ = ["Opener", "names_of"]
 
-CONNECT_SECONDS = 10.0
-"""How long reaching one address of a peer may take, and then the TLS handshake with it."""
 EVERYWHERE = ("::", "0.0.0.0", "")  # noqa: S104 - these are no names for a certificate
 
 
@@ -51,7 +50,9 @@ class Opener:
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # by what sets them apart
         self.directories: list[tuple[int, bool]] = []
         self.loaded: tuple[str, ...] = ()
-        _raise_descriptor_limit(config.limits)
+        # A connection can be outside the guest's table (its handshake is under way, or what it still has to send), and
+        # has a second descriptor while the peer is slow to take what was written.
+        have_descriptors(config.limits.descriptors + 2 * config.limits.connections)
 
     def open(self, file: File) -> Descriptor:
         """Open one entry.
@@ -213,21 +214,3 @@ def _hint(error: VerifyError, file: Connect) -> str:
     if file.ca:
         return f"the peer's certificate must lead to a root in {', '.join(file.ca)}, see `ca` and [roots] in Enarx.toml"
     return "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE"
-
-
-def _raise_descriptor_limit(limits: Limits) -> None:
-    """Let this process open as many files as the guest may have, and what it needs itself, as far as the system allows.
-
-    A connection can be outside the guest's table (its handshake is under way, or what it still has to send), and has a
-    second descriptor while the peer is slow to take what was written.
-    """
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = limits.descriptors + 2 * limits.connections + 64
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        except (OSError, ValueError):
-            return

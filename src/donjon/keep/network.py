@@ -34,7 +34,19 @@ if TYPE_CHECKING:
     Make = Callable[[Say], Identity]
     Begin = Callable[[Make, Say], Making]
 
-__all__ = ["FIRST_PORT", "GATE_PORT", "GUEST_ADDRESS", "Surroundings", "current", "use"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "FIRST_PORT",
+    "GATE_PORT",
+    "GUEST_ADDRESS",
+    "Surroundings",
+    "current",
+    "have_descriptors",
+    "use",
+]
+
+CONNECT_SECONDS = 10.0
+"""How long reaching one address of a peer may take, and then the TLS handshake with it."""
 
 GUEST_ADDRESS, GUEST_GATEWAY = "10.0.2.15", "10.0.2.2"
 """The only addresses on the wire of a virtual machine: the Keep's, and what every connection seems to come from."""
@@ -191,3 +203,17 @@ def connect(file: Connect, peer: str, seconds: float) -> socket.socket:
 
 
 REFUSED = "start the peer first: a Keep connects before its guest runs"
+
+
+def have_descriptors(most: int) -> None:
+    """Let this process open so many files, and what it needs itself, as far as the system allows."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = most + 64
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            return

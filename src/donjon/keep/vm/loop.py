@@ -91,12 +91,15 @@ class Loop:
         elif timers:
             left = max(0.0, timers[0].when - time.monotonic())
             seconds = left if seconds is None else min(seconds, left)
-        ready = self._epoll.poll(seconds, AT_ONCE)
-        for descriptor in tuple(self._always):
-            ready.append((descriptor, self._calls[descriptor][0]))
-        for descriptor, events in ready:
-            found = self._calls.get(descriptor)  # an earlier call of this turn may have had it forgotten
-            if found is not None:
+        calls = self._calls
+        ready = [
+            (calls.get(descriptor), descriptor, events) for descriptor, events in self._epoll.poll(seconds, AT_ONCE)
+        ]
+        ready += [(calls[descriptor], descriptor, calls[descriptor][0]) for descriptor in self._always]
+        for found, descriptor, events in ready:
+            # An earlier call of this turn may have had it forgotten, closed, and its number given to another one. What
+            # was only watched anew is ready in the next turn too.
+            if found is not None and calls.get(descriptor) is found:
                 found[1](events)
         now = time.monotonic()
         while timers and timers[0].when <= now:

@@ -1,12 +1,21 @@
 """Carries bytes between connections outside and the guest's network, each direction by itself.
 
 A connection that comes in, to a listener that this process has bound where Enarx.toml says, is continued by one of ours
-to a private port of QEMU's, which leads to the listener inside. One that the guest asked for is continued to its gate. A
-direction holds `BUFFER` bytes at most, and its source is not read while they wait; what one side ends, the other sees
-ended; what is cut is cut on the other side too, by a reset, so that nobody takes half of an answer for the whole.
+to a private port of QEMU's, which leads to the listener inside. One that the guest asked for is continued to its gate.
+A direction holds `BUFFER` bytes at most, and its source is not read while they wait; what one side ends, the other sees
+ended; what is cut is cut on the other side too, by a reset, so that nobody takes half of an answer for the whole. There
+is one exception, and it is QEMU's: a reset inside reaches us as an end.
+
+Whose a connection is, the guest knows by the port that ours comes from. So that port is bound first, then the guest is
+told, then we connect.
 
 QEMU's listeners have room for one connection that it has not yet accepted. The kernel drops what is too much, and its
 caller would try again after a second; here such a call is given up at once and repeated after `AGAIN_SECONDS`.
+
+How many connections there may be, `limits.connections` says. One that the guest has given up is closed inside, but may
+still be open outside, where its peer is slow or silent; nobody can tell that from a connection of which half goes on.
+Where there is room both stay. Where there is none, those where nothing has moved for `LINGER_SECONDS` give way, if the
+guest has ended its direction or the peer does not take what waits for it.
 """
 
 from __future__ import annotations
@@ -17,9 +26,9 @@ import struct
 import time
 from collections import deque
 
-from donjon.errors import words_of
-from donjon.keep.vm.loop import IN, OUT
-from donjon.wasm.wasi.descriptors.socket import set_nodelay
+from donjon.errors import DonjonError, PlatformError, words_of
+from donjon.keep.network import have_descriptors
+from donjon.keep.vm.loop import IN, OUT, Timer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,18 +37,29 @@ if TYPE_CHECKING:
     from donjon.keep.vm.loop import Loop
     from donjon.log import Logger
 
-__all__ = ["Door", "Pair", "Relay", "reset"]
+    Announce = Callable[[int, str, int], None]
+    Entered = Callable[[int | DonjonError], None]
+
+__all__ = ["Door", "Relay", "reset"]
 
 BUFFER = 64 * 1024
-AGAIN_SECONDS = 0.002
+AGAIN_SECONDS, LONGEST_AGAIN = 0.002, 0.1
 PATIENCE_SECONDS = 30.0
 """How long QEMU may take to accept a connection; a busy machine takes long."""
 PAUSE_SECONDS = 0.1
 """How long a listener rests when this process has no descriptor left."""
+LINGER_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""How often connections that could give way are looked for."""
+STALL_SECONDS, FINISH_SECONDS = 5.0, 30.0
+"""Once the guest has ended: how long a peer may take nothing of what waits for it, and all of them together."""
 PENDING = 64
 """Connections beyond `limits.connections` that are let in: those that the guest has not accepted yet."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """For SO_LINGER: nothing is waited for, and the peer gets a reset."""
+ALIVE = (1, 4, 5)
+"""States of TCP in which the peer may still send: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 of <linux/tcp.h>."""
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ROOM = memoryview(bytearray(BUFFER))
 """What all connections read into: there is one thread, and what cannot be passed on at once is copied."""
 
@@ -48,7 +68,7 @@ class Relay:
     """All connections of one Keep.
 
     Args:
-        most: how many may be open at one time.
+        most: how many may be open at one time, by `limits.connections`.
         congested: whether the guest is behind with what it was told, so that it should not be told of more peers.
     """
 
@@ -58,89 +78,174 @@ class Relay:
         self._log = log
         self._congested = congested
         self._pairs: set[Pair] = set()
-        self._listeners: dict[socket.socket, tuple[Door, Callable[[int, str, int], None]]] = {}
+        self._callers: set[Caller] = set()
+        self._listeners: dict[socket.socket, tuple[Door, Announce]] = {}
         self._resting: set[socket.socket] = set()
+        self._again = Timer(0.0, None)
+        self._starved = False
+        self._closed = False
+        self._looked = 0.0
+        self._ended = 0.0
+        self.delivered = time.monotonic()
 
-    def listen(self, listener: socket.socket, door: Door, announce: Callable[[int, str, int], None]) -> None:
+    def prepare(self) -> None:
+        """Let this process open as many descriptors as the connections need, as far as the system allows."""
+        have_descriptors(2 * self._most)
+
+    def listen(self, listener: socket.socket, door: Door, announce: Announce) -> None:
         """Take connections from now on.
 
         Args:
             listener: bound and listening; it belongs to the relay from now on.
-            announce: called with our port at QEMU, and the peer's address and port, before the peer's first byte.
+            announce: called with our port at QEMU, and the peer's address and port, before QEMU sees the connection.
         """
         listener.setblocking(False)
         self._listeners[listener] = door, announce
         self.loop.watch(listener.fileno(), IN, lambda _events: self._accept(listener))
 
-    def join(self, one: socket.socket, other: socket.socket) -> None:
-        """Carry bytes between two connected sockets, which belong to the relay from now on."""
-        self._pairs.add(Pair(self, one, other))
+    def enter(self, connection: socket.socket, door: Door, entered: Entered) -> None:
+        """Continue a connection through a door.
+
+        Args:
+            connection: it belongs to the relay from now on.
+            entered: called with our port at QEMU before QEMU sees the connection, or with why it is let down.
+        """
+        if self._closed or self.full():
+            reset(connection)
+            if not self._closed:
+                entered(PlatformError("too many connections are open", "raise limits.connections in Enarx.toml"))
+            return
+        connection.setblocking(False)
+        _hurry(connection)
+        caller = Caller(self, connection, entered)
+        self._callers.add(caller)
+        door.call(caller)
 
     def full(self) -> bool:
         """Whether no more connections are let in for now."""
-        return len(self._pairs) >= self._most
+        if len(self._pairs) + len(self._callers) < self._most:
+            return False
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            for pair in tuple(self._pairs):
+                if now - pair.moved >= LINGER_SECONDS and (pair.stuck or pair.given_up):
+                    pair.cut()
+        return len(self._pairs) + len(self._callers) >= self._most
 
-    def gone(self, pair: Pair) -> None:
-        """A pair has ended."""
-        self._pairs.discard(pair)
+    def joined(self, caller: Caller, inside: socket.socket) -> None:
+        """A caller was let in."""
+        self._callers.discard(caller)
+        self._pairs.add(Pair(self, caller.connection, inside))
+
+    def gone(self, which: Pair | Caller) -> None:
+        """It has ended."""
+        if isinstance(which, Pair):
+            self._pairs.discard(which)
+        else:
+            self._callers.discard(which)
         self.wake()
 
     def wake(self) -> None:
-        """Accept again where that was put off."""
-        if self._resting and not self.full() and not self._congested():
+        """Accept again where that was put off; to be called whenever the guest may have caught up."""
+        if self._resting and not self._congested() and not self.full():
             resting, self._resting = self._resting, set()
             for listener in resting:
                 self.loop.watch(listener.fileno(), IN, lambda _events, mine=listener: self._accept(mine))  # type: ignore[misc]
 
     def _accept(self, listener: socket.socket) -> None:
-        if self.full() or self._congested():
-            self._rest(listener)
+        if self._congested() or self.full():
+            self._rest(listener, LOOK_SECONDS)
             return
         try:
             connection, address = listener.accept()
-        except BlockingIOError:
-            return
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._log.warn(f"cannot accept a connection: {words_of(error)}", "donjon.keep")
-                self._rest(listener)
-                self.loop.after(PAUSE_SECONDS, self.wake)
+            if error.errno in _NO_DESCRIPTOR:
+                if not self._starved:  # said once, not ten times a second
+                    self._log.warn(f"cannot accept a connection: {words_of(error)}", "donjon.keep")
+                self._starved = True
+                self._rest(listener, PAUSE_SECONDS)
             return  # else the peer has gone already
-        connection.setblocking(False)
-        set_nodelay(connection)
+        self._starved = False
         door, announce = self._listeners[listener]
 
-        def opened(inside: socket.socket | None) -> None:
-            if inside is None:
-                reset(connection)
-                return
-            announce(inside.getsockname()[1], address[0], address[1])
-            self.join(connection, inside)
+        def entered(port: int | DonjonError) -> None:
+            if isinstance(port, int):
+                announce(port, address[0], address[1])
 
-        door.open(opened)
+        self.enter(connection, door, entered)
 
-    def _rest(self, listener: socket.socket) -> None:
+    def _rest(self, listener: socket.socket, seconds: float) -> None:
         self.loop.forget(listener.fileno())
         self._resting.add(listener)
+        self._again.cancel()
+        self._again = self.loop.after(seconds, self._look)
+
+    def _look(self) -> None:
+        self.wake()
+        if self._resting:
+            self._again = self.loop.after(LOOK_SECONDS, self._look)
 
     def close_listeners(self) -> None:
-        """Let nobody in any more."""
+        """Let nobody in any more: the guest has ended."""
         for listener in self._listeners:
             self.loop.forget(listener.fileno())
             listener.close()
         self._listeners.clear()
         self._resting.clear()
+        self._again.cancel()
+        for caller in tuple(self._callers):
+            caller.let_down(PlatformError("the Keep has ended"))
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing that came from inside waits for a slow peer outside."""
-        return not any(pair.owes for pair in self._pairs)
+    def busy(self) -> bool:
+        """Once the guest has ended: whether peers still take what it has sent them. Soon it says no in any case."""
+        now = time.monotonic()
+        self._ended = self._ended or now
+        if now - max(self.delivered, self._ended) > STALL_SECONDS or now - self._ended > FINISH_SECONDS:
+            return False
+        return any(pair.owes for pair in self._pairs)
 
     def close(self) -> None:
-        """Cut everything."""
+        """End everything: what is whole is closed, what is not is cut."""
+        self._closed = True
         self.close_listeners()
         for pair in tuple(self._pairs):
-            pair.cut()
+            pair.end()
+
+
+class Caller:
+    """A connection that waits to be let in."""
+
+    __slots__ = ("_entered", "_relay", "connection", "until")
+
+    def __init__(self, relay: Relay, connection: socket.socket, entered: Entered) -> None:
+        self._relay = relay
+        self._entered: Entered | None = entered
+        self.connection = connection
+        self.until = time.monotonic() + PATIENCE_SECONDS
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody still wants it to be let in."""
+        return self._entered is not None
+
+    def announce(self, port: int) -> None:
+        """Say what port it will come from."""
+        if self._entered is not None:
+            self._entered(port)
+
+    def let_in(self, inside: socket.socket) -> None:
+        """QEMU has it."""
+        self._entered = None
+        self._relay.joined(self, inside)
+
+    def let_down(self, error: DonjonError) -> None:
+        """Nobody takes it."""
+        entered, self._entered = self._entered, None
+        reset(self.connection)
+        self._relay.gone(self)
+        if entered is not None:
+            entered(error)
 
 
 class Door:
@@ -153,53 +258,74 @@ class Door:
     def __init__(self, loop: Loop, port: int) -> None:
         self._loop = loop
         self._port = port
-        self._waiting: deque[tuple[float, Callable[[socket.socket | None], None]]] = deque()
+        self._callers: deque[Caller] = deque()
+        self._source = 0  # the port that the first of them comes from, once it has one
+        self._pause = AGAIN_SECONDS
+        self._trying = False
 
-    def open(self, opened: Callable[[socket.socket | None], None]) -> None:
-        """Connect; `opened` gets the socket, or None if QEMU does not take it."""
-        self._waiting.append((time.monotonic() + PATIENCE_SECONDS, opened))
-        if len(self._waiting) == 1:
+    def call(self, caller: Caller) -> None:
+        """Let it in when those before it are."""
+        self._callers.append(caller)
+        if not self._trying:
             self._try()
 
     def _try(self) -> None:
-        while self._waiting:
-            end, opened = self._waiting[0]
-            connection = self._connect()
-            if connection is None and time.monotonic() < end:
-                self._loop.after(AGAIN_SECONDS, self._try)
+        self._trying = True  # until nobody waits: what happens here may bring further callers
+        while self._callers:
+            caller = self._callers[0]
+            inside, problem = self._connect(caller) if caller.waits else (None, None)
+            if problem is not None and problem != errno.ECONNREFUSED and time.monotonic() < caller.until:
+                self._loop.after(self._pause, self._try)
+                self._pause = min(2 * self._pause, LONGEST_AGAIN)
                 return
-            self._waiting.popleft()
-            opened(connection)
+            self._callers.popleft()
+            self._source = 0
+            self._pause = AGAIN_SECONDS
+            if inside is not None:
+                caller.let_in(inside)
+            elif caller.waits:
+                caller.let_down(PlatformError("the machine takes no connection"))
+        self._trying = False
 
-    def _connect(self) -> socket.socket | None:
+    def _connect(self, caller: Caller) -> tuple[socket.socket | None, int | None]:
         """A connection, if QEMU's queue has room now: on the loopback the handshake is over when `connect` returns."""
         try:
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        except OSError:
-            return None  # out of descriptors: later
-        connection.setblocking(False)
-        problem = connection.connect_ex(("127.0.0.1", self._port))
-        if problem == errno.EINPROGRESS:
-            try:
-                connection.getpeername()
-                problem = 0
-            except OSError:
-                pass
-        if problem:
+        except OSError as error:
+            return None, error.errno  # out of descriptors: later
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the same port at each attempt
+            connection.bind(("127.0.0.1", self._source))
+            if not self._source:
+                self._source = connection.getsockname()[1]
+                caller.announce(self._source)
+            problem = connection.connect_ex(("127.0.0.1", self._port))
+            if problem == errno.EINPROGRESS:
+                problem = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if problem:
+                raise OSError(problem, "")
+            connection.getpeername()
+            _hurry(connection)
+        except OSError as error:
             connection.close()
-            return None
-        set_nodelay(connection)
-        return connection
+            return None, error.errno
+        return connection, None
 
 
 class Pair:
-    """Two connected sockets and what goes on between them."""
+    """Two connected sockets and what goes on between them.
 
-    __slots__ = ("_relay", "_sides")
+    Attributes:
+        moved: when bytes went through last.
+    """
+
+    __slots__ = ("_relay", "_sides", "moved")
 
     def __init__(self, relay: Relay, outside: socket.socket, inside: socket.socket) -> None:
         self._relay = relay
         self._sides = (Side(outside), Side(inside))
+        self.moved = time.monotonic()
         for side in (0, 1):
             self._watch(side)
 
@@ -246,6 +372,10 @@ class Pair:
             count = side.socket.send(data)
         except BlockingIOError:
             count = 0
+        if count:
+            self.moved = time.monotonic()
+            if index == 0:
+                self._relay.delivered = self.moved
         rest = data[count:]
         if not rest:
             side.held = None
@@ -262,9 +392,24 @@ class Pair:
 
     @property
     def owes(self) -> bool:
-        """Whether something from inside waits for the peer outside, or may still come: the guest has ended, so its
+        """Whether something from inside waits for the peer outside, or may still come: once the guest has ended, its
         last bytes are at QEMU's or here."""
         return bool(self._sides[0].held) or not self._sides[1].ended
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the peer outside does not take what the guest has sent it."""
+        return bool(self._sides[0].held)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the guest has ended its direction, read here or not."""
+        inside = self._sides[1]
+        return inside.ended or inside.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in ALIVE
+
+    def end(self) -> None:
+        """Close both if nothing is lost by that, else cut."""
+        self._close(reset if self.owes else socket.socket.close)
 
     def cut(self) -> None:
         """End both by a reset."""
@@ -304,3 +449,10 @@ def reset(connection: socket.socket) -> None:
         pass  # it is gone already
     connection.close()
 
+
+def _hurry(connection: socket.socket) -> None:
+    """Send small messages at once."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass  # the peer has gone, and reading will tell so

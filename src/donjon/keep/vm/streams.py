@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections import deque
 
 from donjon.keep.vm.loop import IN, OUT
 
@@ -36,7 +35,9 @@ class Output:
         self._stream = stream
         self._loop = loop
         self._machine = machine
-        self._held: deque[memoryview] = deque()
+        self._held = (
+            bytearray()
+        )  # one buffer, as a guest may send each byte by itself, and objects are larger than that
         self._broken = False
         # The kernel lets nobody wait for a file, and a file has no reader who could be slow.
         self._piece = AT_ONCE if _is_file(descriptor) else select.PIPE_BUF
@@ -46,8 +47,14 @@ class Output:
         if self._broken:
             self._machine.consumed(self._stream, len(data))
             return
-        self._held.append(memoryview(data))
-        self._loop.watch(self._descriptor, OUT, self._ready)
+        if data and not self._held:
+            try:
+                self._loop.watch(self._descriptor, OUT, self._ready)
+            except OSError:  # it was closed before we were started
+                self._held += data
+                self._break()
+                return
+        self._held += data
 
     @property
     def idle(self) -> bool:
@@ -56,17 +63,14 @@ class Output:
 
     def _ready(self, _events: int) -> None:
         """Write one piece: more could have to wait for a reader."""
-        piece = self._held[0][: self._piece]
         try:
-            count = os.write(self._descriptor, piece)
+            count = os.write(self._descriptor, self._held[: self._piece])
         except BlockingIOError:  # whoever gave us the descriptor made it non-blocking
             return
         except OSError:
             self._break()
             return
-        self._held[0] = self._held[0][count:]
-        if not self._held[0]:
-            self._held.popleft()
+        del self._held[:count]
         if not self._held:
             self._loop.forget(self._descriptor)
         self._machine.consumed(self._stream, count)
@@ -75,7 +79,7 @@ class Output:
         """Nobody reads: the guest finds its stream broken, as it would a pipe."""
         self._broken = True
         self._loop.forget(self._descriptor)
-        self._machine.consumed(self._stream, sum(map(len, self._held)))
+        self._machine.consumed(self._stream, len(self._held))
         self._held.clear()
         self._machine.gone(self._stream)
 
@@ -93,7 +97,10 @@ class Input:
     def refresh(self) -> None:
         """Read while the guest takes more, and not otherwise."""
         wanted = not self._ended and self._machine.room(self._stream) > 0
-        self._loop.watch(self._descriptor, IN if wanted else 0, self._ready)
+        try:
+            self._loop.watch(self._descriptor, IN if wanted else 0, self._ready)
+        except OSError:  # it was closed before we were started
+            self._end()
 
     def stop(self) -> None:
         """The guest wants no more."""
@@ -101,8 +108,11 @@ class Input:
         self._loop.forget(self._descriptor)
 
     def _ready(self, _events: int) -> None:
+        room = min(AT_ONCE, self._machine.room(self._stream))
+        if room <= 0:  # since this turn began; reading nothing would look like the end
+            return
         try:
-            data = os.read(self._descriptor, min(AT_ONCE, self._machine.room(self._stream)))
+            data = os.read(self._descriptor, room)
         except BlockingIOError:
             return
         except OSError:  # it cannot be read: closed, a directory, a terminal that has hung up
@@ -110,8 +120,11 @@ class Input:
         if data:
             self._machine.write(self._stream, data)
         else:
-            self.stop()
-            self._machine.end(self._stream)
+            self._end()
+
+    def _end(self) -> None:
+        self.stop()
+        self._machine.end(self._stream)
 
 
 def _is_file(descriptor: int) -> bool:
