@@ -95,9 +95,7 @@ ENARX = {
 
 
 @pytest.mark.parametrize(("backend", "host"), [("kvm", "snp-host"), ("snp", "snp-host"), ("sgx", "sgx-host")])
-def test_every_datum_of_enarx_is_there_also_in_json(
-    tmp_path: Path, capfd: Captured, backend: str, host: str
-) -> None:
+def test_every_datum_of_enarx_is_there_also_in_json(tmp_path: Path, capfd: Captured, backend: str, host: str) -> None:
     assert main(["platform", "info", "--json", "--recorded", write(tmp_path / host, host)]) == 0
     shown = next(item for item in json.loads(capfd.readouterr().out)["backends"] if item["backend"] == backend)
 
@@ -183,7 +181,8 @@ def test_what_is_missing_is_named_with_what_mends_it(
 def test_nothing_weaker_runs_without_a_word_and_nothing_at_all_when_a_tee_is_demanded(
     tmp_path: Path, backend: str, host: str, changes: dict[str, Any], name: str, command: str
 ) -> None:
-    machine, said = of(tmp_path, host, **changes), []
+    machine = of(tmp_path, host, **changes)
+    said: list[str] = []
     chosen = choice.choose("auto", None, said.append, machine, can=CAN)
     assert (chosen.backend, chosen.tee) == ("nil", None)
     (warning,) = said
@@ -253,7 +252,7 @@ def test_in_a_confidential_vm_the_keep_runs_in_place(tmp_path: Path, guest: str,
 
 
 def test_a_guest_of_another_tee_is_not_what_is_demanded(tmp_path: Path) -> None:
-    with pytest.raises(PlatformError, match="^--require tdx: this machine is a guest of snp$"):
+    with pytest.raises(PlatformError, match=r"^--require tdx: this machine is a guest of snp$"):
         choice.choose("auto", "tdx", None, of(tmp_path, "snp-guest"), provider=lambda: "snp")
 
 
@@ -406,8 +405,11 @@ def test_a_record_is_not_written_over_anything(tmp_path: Path, capfd: Captured) 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", "[" * 9999, '{"format": 2}', '{"format": 1}', '{"format": 1, "system": ["a"], "now": 1}', "\udcff"],
-)
+    [
+        "", "[]", "{}", "[" * 9999, '{"format": 2}', '{"format": 1}', '{"format": 1, "system": ["a"], "now": 1}',
+        "\udcff",
+    ],
+)  # fmt: skip
 def test_a_malformed_record_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "machine.json").write_text(content, errors="surrogateescape")
     with pytest.raises(ParseError, match="expected a record of a machine"):

@@ -253,9 +253,8 @@ def test_a_session_that_is_played_twice_is_refused_the_second_time(victim: Make)
 
 def test_a_session_that_is_played_to_another_keep_does_not_wait_for_its_answers(victim: Make) -> None:
     sent = victim().reach(State.RUNNING).sent
-    one = victim()
+    one = victim().reach(State.LAUNCHING)
     one.throw(sent)
-    one.port.receive()
     one.machine.state = State.CHECKING  # a host that has said all that
     told = one.last_words()
     assert isinstance(told, f.Failed)
@@ -342,7 +341,7 @@ def test_output_that_nobody_reads_stops_the_workload_and_nothing_grows(victim: M
     before = one.memory()
     time.sleep(1.0)
     assert one.memory() - before < GROWTH
-    held = 0
+    held = sum(len(event.data) for event in one.events if isinstance(event, f.Stdout))  # it began at once
     while select.select([one.socket], [], [], 0.3)[0]:
         held += sum(len(event.data) for event in one.port.receive() if isinstance(event, f.Stdout))
     assert held == 256 << 10, "a window, and not a byte more"

@@ -95,5 +95,5 @@ def as_text(judged: Iterable[Judgement], guest: str | None) -> str:
 
 def _step(mark: str, datum: Datum) -> str:
     what = f"{datum.name}: {datum.mesg}" if datum.mesg else datum.name
-    text = tui.table([(mark, printable(what))], indent=6, gap=1)
+    text = tui.table([(mark.ljust(2), printable(what))], indent=6, gap=1)
     return text + (f"         {tui.bold(printable(datum.command))}\n" if datum.command else "")

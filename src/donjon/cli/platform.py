@@ -101,13 +101,18 @@ def as_text(found: facts.Facts) -> str:
     for backend in found["backends"]:
         text += f"\n{tui.mark(backend.passed)} Backend: {tui.bold(backend.name)}\n"
         text += "".join(_lines(datum, 1) for datum in backend.data)
-        messages = dict.fromkeys([*_messages(backend.data), backend.mesg])
-        text += "".join("\n" + tui.columns(printable(message), 2) for message in messages if message)
+        text += _paragraphs([*_messages(backend.data), backend.mesg])
     inside = found["confidential_vm"]
     text += f"\nThis machine is {f'itself a confidential VM: {inside}' if inside else 'no confidential VM'}\n"
     if inside:
         text += "".join(_lines(datum, 1) for datum in found["confidential_vm_data"])
+        text += _paragraphs(_messages(found["confidential_vm_data"]))
     return text
+
+
+def _paragraphs(messages: Iterable[str | None]) -> str:
+    """Each once, in the order of the data."""
+    return "".join("\n" + tui.columns(printable(message), 2) for message in dict.fromkeys(messages) if message)
 
 
 def _lines(datum: facts.Datum, depth: int) -> str:

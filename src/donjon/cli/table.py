@@ -127,7 +127,10 @@ GLOBAL = (
 """Options of every command; they may stand before its name too."""
 
 _VARIANT = Option(
-    "--variant", "NAME", "production; debug, which has a console; simulated, for tests", default="production",
+    "--variant",
+    "NAME",
+    "production; debug, which has a console; simulated, for tests",
+    default="production",
     words="donjon.image.recipe:VARIANTS",
 )
 _LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)

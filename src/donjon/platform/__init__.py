@@ -8,4 +8,4 @@ costs nothing, so that the command line can look up a backend's name.
 __all__ = ["BACKENDS"]
 
 BACKENDS = ("auto", "nil")
-"""What `donjon run --backend` takes: those that this version starts, and the choice among them."""
+"""What the option --backend takes: those that this version starts, and the choice among them."""

@@ -463,7 +463,7 @@ def _epc(machine: Machine) -> int:
 
 
 def _size(number: int) -> str:
-    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+    for power, unit in ((60, "EiB"), (50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if number >> power:
             return f"{number / (1 << power):g} {unit}"
     return f"{number} bytes"

@@ -27,6 +27,7 @@ __all__ = ["TEES", "Choice", "choose", "name_of"]
 
 TEES = ("snp", "tdx", "sgx", "cca")
 """What can be demanded by name; `tee` is any of them."""
+_DOCTOR = "`donjon doctor --backend {}` says what to do"
 _GRAMINE = "/dev/attestation"
 
 
@@ -109,7 +110,8 @@ def _named(name: str, machine: Machine) -> Choice:
     if not found.passed:
         state = "is here, but something is missing" if found.hardware else "is not to be had on this machine"
         raise PlatformError(
-            f"backend {name} {state}: {_why(found, (name,))}", f"`donjon doctor --backend {name}` says what to do"
+            f"backend {name} {state}: {_why(found, (name,))}",
+            _DOCTOR.format(name),
         )
     return Choice(name, name)
 
