@@ -50,10 +50,12 @@ class Logger:
         UsageError: the filter is malformed.
     """
 
-    __slots__ = ("_filter", "_known", "_sink")
+    __slots__ = ("_filter", "_known", "_sink", "levels")
 
     def __init__(self, sink: Sink | None, levels: str = DEFAULT) -> None:
         self._sink = sink
+        self.levels = "off" if sink is None else levels
+        """The filter as it was given, for a Keep elsewhere."""
         self._filter = {ROOT: OFF} if sink is None else parse_filter(levels)
         self._known: dict[str, int] = {}
 

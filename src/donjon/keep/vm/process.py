@@ -120,6 +120,10 @@ class Process:
         except subprocess.TimeoutExpired:
             return None
 
+    def poll(self) -> int | None:
+        """As `wait`, without waiting."""
+        return self._process.poll()
+
     def kill(self) -> int:
         """End it now; how it ended."""
         self._process.kill()

@@ -1,0 +1,80 @@
+"""Keeps in virtual machines: QEMU starts the image of `donjon.image`, and the workload goes in through the sallyport.
+
+    code = run(launch, log)                         `donjon run --backend kvm`
+
+    boot      what a machine is started with: QEMU, accelerator, image, its words and what it inherits
+    words     QEMU's command line, computed
+    process   QEMU as a process that cannot outlive this one
+    session   what is said through the sallyport, and what happens meanwhile: streams, connections, the end
+    loop, streams, relay, dial      where it waits, and what carries bytes
+
+Nothing that comes out of the machine is believed. A guest that breaks the sallyport's protocol is ended; so is one that
+says nothing. Bytes of its streams go where ours go, its messages are escaped, its connections lead where Enarx.toml
+says. The machine in turn believes nothing of ours but what a TEE's hardware vouches for; `kvm` has none.
+"""
+
+from __future__ import annotations
+
+from donjon.log import QUIET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from donjon.keep.launch import Launch
+    from donjon.log import Logger
+
+    OnListen = Callable[[str, str, int], None]
+    OnMark = Callable[[str, int], None]
+
+__all__ = ["BOOT_SECONDS", "run"]
+
+BOOT_SECONDS = 120.0
+"""How long a machine may take until it greets, where nothing else is said."""
+
+
+def run(
+    launch: Launch,
+    log: Logger = QUIET,
+    *,
+    backend: str = "kvm",
+    variant: str | None = None,
+    accel: str = "auto",
+    memory: int | None = None,
+    boot_seconds: float = BOOT_SECONDS,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    on_listen: OnListen | None = None,
+    on_ready: Callable[[], None] | None = None,
+    on_mark: OnMark | None = None,
+) -> int:
+    """Run a workload in a virtual machine to its end.
+
+    SIGINT, SIGTERM and SIGHUP end the workload, then the machine, then this process, as they would without a machine;
+    that needs the main thread.
+
+    Args:
+        log: its levels are those of the Keep inside, too.
+        backend: "kvm", or a TEE's name.
+        variant: of the image; by default "production", and "simulated" where `launch.sim` is a lab.
+        accel: "kvm", "tcg" (emulated), or "auto", which asks `donjon.platform.kvm`.
+        memory: bytes of the machine's memory.
+        boot_seconds: how long it may take until it greets.
+        stdio: descriptors for the guest's stdin, stdout and stderr.
+        on_listen: called with name, host and port of each listener once it is bound.
+        on_ready: called when everything is open, before the guest's `_start`.
+        on_mark: called with names of moments and their nanoseconds by the machine's own clock.
+    Returns:
+        The guest's exit code, 0 to 255.
+    Raises:
+        TrapError: the guest trapped.
+        DonjonError: of the other families, when it could not be started, or the machine failed.
+    """
+    from donjon.keep.vm.boot import Boot
+    from donjon.keep.vm.session import Session
+    from donjon.keep.vm.signals import Signals
+
+    launch.check_enclosed()
+    with Signals() as signals, Boot(launch, log, backend, variant, accel, memory) as boot:
+        session = Session(launch, boot, log, boot_seconds, stdio, signals)
+        session.on_listen, session.on_ready, session.on_mark = on_listen, on_ready, on_mark
+        return session.run()

@@ -1,0 +1,241 @@
+"""One Keep's life, as its host sees it: hand over, carry, and say how it ended.
+
+    greeting    the machine starts, and has `boot_seconds` until it says Hello
+    handover    launch descriptor and options; it accepts; files; it starts, which may take as long as compiling does
+    running     streams, messages, connections
+    ending      its last word was said: what it has written still leaves, then QEMU is killed, which is quicker than
+                a guest's power off and costs nothing, as a Keep keeps nothing
+
+What ends the wait is the last word, the end of QEMU, a violation of the protocol, silence, or a signal of ours.
+"""
+
+from __future__ import annotations
+
+from donjon.errors import DonjonError, PlatformError
+from donjon.keep.vm.loop import IN, OUT, Loop
+from donjon.keep.vm.process import Process
+from donjon.keep.vm.streams import Input, Output
+from donjon.sallyport import frames
+from donjon.sallyport.io import Port
+from donjon.sallyport.machine import STDERR, STDIN, STDOUT, HostMachine, Lost, State, Violation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from donjon.keep.launch import Launch
+    from donjon.keep.vm import OnListen, OnMark
+    from donjon.keep.vm.boot import Boot
+    from donjon.keep.vm.loop import Timer
+    from donjon.keep.vm.signals import Signals
+    from donjon.log import Logger
+    from donjon.sallyport.machine import Event
+
+__all__ = ["Session"]
+
+HANDOVER_SECONDS = 120.0
+SLOWEST = 256 << 10
+"""Bytes of the workload that a machine takes in a second, at the least."""
+GRACE_SECONDS = 5.0
+"""From asking the machine to stop until it is ended; inside, the workload has two of them."""
+
+
+class _EndError(Exception):
+    """Nothing more is waited for."""
+
+
+class Session:
+    """A machine and what is said with it.
+
+    Args:
+        boot_seconds: until it greets.
+        stdio: descriptors for the guest's stdin, stdout and stderr.
+        signals: those that end this process.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        boot: Boot,
+        log: Logger,
+        boot_seconds: float,
+        stdio: tuple[int, int, int],
+        signals: Signals,
+    ) -> None:
+        self.on_listen: OnListen | None = None
+        self.on_ready: Callable[[], None] | None = None
+        self.on_mark: OnMark | None = None
+        self._launch = launch
+        self._boot = boot
+        self._log = log
+        self._boot_seconds = boot_seconds
+        self._signals = signals
+        self._machine = HostMachine()
+        self._port = Port(boot.port.fileno(), self._machine)
+        self._loop = Loop()
+        self._outputs = {
+            STDOUT: Output(stdio[1], STDOUT, self._loop, self._machine),
+            STDERR: Output(stdio[2], STDERR, self._loop, self._machine),
+        }
+        self._input = Input(stdio[0], STDIN, self._loop, self._machine)
+        if all(file.kind != "stdin" for file in launch.config.files):
+            self._input.stop()  # nobody inside reads it: what comes is somebody else's
+        self._process: Process | None = None
+        self._word: frames.Exit | frames.Telling | None = None
+        self._lost = False
+        self._deadline: Timer | None = None
+        self._status: int | None = None
+        self._said = ""
+
+    def run(self) -> int:
+        """From start to end; the guest's exit code. Raises as `donjon.keep.vm.run`."""
+        try:
+            self._start()
+            while not self._over():
+                self._turn()
+        except _EndError:
+            pass
+        finally:
+            self._close()
+        return self._judge()
+
+    def _start(self) -> None:
+        boot, loop = self._boot, self._loop
+        self._log.info(f"virtual machine: {boot.how}", "donjon.keep")
+        self._log.debug(f"QEMU: {' '.join(boot.words)}", "donjon.keep")
+        self._process = process = Process(boot.words, boot.inherited)
+        boot.started()
+        process.listen_in(loop)
+        loop.watch(process.ended, IN, lambda _events: self._qemu_ended())
+        if self._signals.descriptor >= 0:
+            loop.watch(self._signals.descriptor, IN, lambda _events: self._signalled())
+        self._deadline = loop.after(self._boot_seconds, self._too_slow)
+
+    def _turn(self) -> None:
+        self._port.send()
+        self._input.refresh()
+        self._loop.watch(self._port.fileno(), 0 if self._port.ended else self._port.mask, self._port_ready)
+        self._loop.turn()
+
+    def _over(self) -> bool:
+        """Whether the last word was said, and all that came before has left."""
+        return (self._word is not None or self._lost) and all(output.idle for output in self._outputs.values())
+
+    # ---- what happens
+
+    def _port_ready(self, events: int) -> None:
+        if events & ~OUT:
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            found = self._port.receive()
+        except Violation as violation:
+            for event in violation.events:
+                self._take(event)
+            raise
+        for event in found:
+            self._take(event)
+
+    def _qemu_ended(self) -> None:
+        """Read what it has left, which is little; then nothing more comes."""
+        assert self._process is not None  # noqa: S101
+        self._loop.forget(self._process.ended)
+        while not self._port.ended:
+            self._receive()
+        self._lost = True
+
+    def _signalled(self) -> None:
+        again = self._signals.heard() > 1
+        if again or self._machine.state is State.GREETING:
+            raise _EndError
+        self._machine.stop()
+        self._loop.after(GRACE_SECONDS, self._end)
+
+    def _end(self) -> None:
+        raise _EndError
+
+    def _too_slow(self) -> None:
+        if self._machine.state is State.GREETING:
+            raise PlatformError(
+                f"the virtual machine said nothing for {self._boot_seconds:g} s",
+                "a slow or busy machine needs longer: set --boot-seconds",
+            )
+        raise PlatformError(
+            f"the virtual machine took too little of the workload in {HANDOVER_SECONDS:g} s: it hangs, or is too busy"
+        )
+
+    def _take(self, event: Event) -> None:
+        machine = self._machine
+        match event:
+            case frames.Stdout():
+                self._outputs[STDOUT].add(event.data)
+            case frames.Stderr():
+                self._outputs[STDERR].add(event.data)
+            case frames.Log():
+                self._log.log(event.level, event.message, event.target)
+            case frames.Mark():
+                if self.on_mark is not None:
+                    self.on_mark(event.name, event.nanoseconds)
+            case frames.Gone():
+                self._input.stop()
+            case frames.Hello():
+                self._greeted(event)
+            case frames.Accept():
+                for name, data in self._boot.files.items():
+                    machine.file(name, data)
+                machine.start()
+            case frames.Started():
+                self._rest_easy()
+                if self.on_ready is not None:
+                    self.on_ready()
+            case frames.Exit() | frames.Trap() | frames.Failed() | frames.Refuse():
+                self._rest_easy()
+                self._word = event
+                self._input.stop()
+            case Lost():
+                self._lost = True
+
+    def _greeted(self, hello: frames.Hello) -> None:
+        self._log.debug(f"the machine greets: image {hello.variant}", "donjon.keep")
+        boot = self._boot
+        self._machine.launch(boot.descriptor, boot.options)
+        size = sum(map(len, boot.files.values()))
+        self._rest_easy()
+        self._deadline = self._loop.after(HANDOVER_SECONDS + size / SLOWEST, self._too_slow)
+
+    def _rest_easy(self) -> None:
+        """What comes now may take as long as it takes."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # ---- the end
+
+    def _close(self) -> None:
+        if self._process is not None:
+            self._loop.forget(self._process.ended)
+            self._status = self._process.poll()
+            self._said = self._process.said()
+            self._process.close()
+        self._loop.close()
+
+    def _judge(self) -> int:
+        """What becomes of the last word, or of there being none."""
+        word = self._word
+        if isinstance(word, frames.Exit):
+            return word.code
+        if word is not None:
+            raise word.error()
+        if self._signals.number:
+            return 128 + self._signals.number
+        raise self._trouble()
+
+    def _trouble(self) -> DonjonError:
+        """Why the machine has ended without a word."""
+        said = f": {self._said}" if self._said else ""
+        if self._status is not None and self._status < 0:
+            return PlatformError(f"QEMU was ended by signal {-self._status}{said}")
+        if self._status:
+            return PlatformError(f"QEMU has failed{said or f' with code {self._status}'}")
+        return PlatformError(f"the virtual machine has ended without a word while {self._machine.state.value}{said}")
