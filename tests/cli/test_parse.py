@@ -11,7 +11,9 @@ from donjon.errors import UsageError
 
 LOG = {"log_filter": "info", "log_target": "stderr", "help": False, "version": False}
 ATTEST = {"attest": "auto", "sim": None, "tsm": "/sys/kernel/config/tsm/report"}
-RUN = {"module": "a.wasm", "wasmcfgfile": None, "backend": "auto", "require": None, "args": (), **ATTEST, **LOG}
+MACHINE = {"memory": None, "accel": "auto", "boot_seconds": "120"}
+CHOICE = {"backend": "auto", "require": None}
+RUN = {"module": "a.wasm", "wasmcfgfile": None, "args": (), **CHOICE, **ATTEST, **LOG, **MACHINE}
 NIL = {**RUN, "backend": "nil"}
 
 

@@ -24,8 +24,9 @@ def run(options: Options) -> int:
     occupy_standard_streams()
     _default_signals()
     log = logger(options.log_filter, options.log_target)
+    backend = "nil"
     if options.backend != "nil" or options.require is not None:
-        _choose(options, log)
+        backend = _choose(options, log)
     launch = Launch(
         options.module,
         options.wasmcfgfile,
@@ -34,6 +35,12 @@ def run(options: Options) -> int:
         sim=options.sim,
         tsm=options.tsm,
     )
+    if backend != "nil":
+        return _run_in_machine(launch, log, backend, options)
+    if options.memory is not None:
+        from donjon.errors import UsageError
+
+        raise UsageError("--memory: this Keep is no virtual machine", "[limits] memory limits what a program has")
     if launch.config.limits.cpu is not None:
         return _run_beside(launch, log, options.log_filter)
     module = prepare(launch, Cache.of_user(log))
@@ -52,16 +59,16 @@ _SIGNS = (
 """Where none of these is, no backend keeps anybody out and the machine is no guest of a TEE: 10 us to find out."""
 
 
-def _choose(options: Options, log: Logger) -> None:
-    """See what is to hold the Keep; of those that this version starts it is always nil.
+def _choose(options: Options, log: Logger) -> str:
+    """See what is to hold the Keep.
 
     Raises:
         UsageError, PlatformError: what is demanded contradicts itself, or is not to be had.
     """
     import os
 
-    if options.require is None and not any(map(os.path.exists, _SIGNS)):
-        return
+    if options.backend == "auto" and options.require is None and not any(map(os.path.exists, _SIGNS)):
+        return "nil"
     from donjon.errors import UsageError
     from donjon.platform import BACKENDS
     from donjon.platform.choice import choose
@@ -74,6 +81,51 @@ def _choose(options: Options, log: Logger) -> None:
     chosen = choose(options.backend, options.require, log.warn, can=BACKENDS)
     if chosen.in_place:
         log.info(f"this machine is a guest of {chosen.tee}: the Keep runs in place")
+    return chosen.backend
+
+
+def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options) -> int:
+    """Run it in a virtual machine."""
+    from donjon.errors import UsageError
+    from donjon.keep.launch import TSM
+    from donjon.keep.vm import run as run_in_machine
+
+    if options.tsm != TSM:
+        raise UsageError(f"--tsm: a Keep in a virtual machine ({backend}) has the evidence of that", "remove it")
+    return run_in_machine(
+        launch,
+        log,
+        backend=backend,
+        accel=options.accel,
+        memory=mebibytes(options.memory, "--memory") if options.memory else None,
+        boot_seconds=seconds(options.boot_seconds, "--boot-seconds"),
+    )
+
+
+def mebibytes(value: str, where: str) -> int:
+    """Bytes, from MiB.
+
+    Raises:
+        UsageError: it is not a whole number of them that a machine can have.
+    """
+    if value.isascii() and value.isdigit() and len(value) <= 7 and 64 <= int(value) <= 1 << 20:
+        return int(value) << 20
+    from donjon.errors import UsageError
+
+    raise UsageError(f'{where}: expected 64 to {1 << 20} MiB, got "{value[:20]}"', "for example 512")
+
+
+def seconds(value: str, where: str) -> float:
+    """Seconds.
+
+    Raises:
+        UsageError: it is not a whole number of them above 0.
+    """
+    if value.isascii() and value.isdigit() and int(value[:6]) > 0 and len(value) <= 5:
+        return float(value)
+    from donjon.errors import UsageError
+
+    raise UsageError(f'{where}: expected 1 to 99999 seconds, got "{value[:20]}"', "for example 300")
 
 
 def _run_beside(launch: Launch, log: Logger, levels: str) -> int:

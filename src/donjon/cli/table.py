@@ -153,8 +153,9 @@ RUN = Command(
             "without it the program has stdin, stdout and stderr", env="WASMCFGFILE", files=True,
         ),
         Option(
-            "--backend", "NAME", "what holds the Keep: nil, or auto, the strongest that this machine has; nil protects "
-            "nobody from the host", env="BACKEND", default="auto", words="donjon.platform:BACKENDS",
+            "--backend", "NAME", "what holds the Keep: nil, this process; kvm, a virtual machine; or auto, the "
+            "strongest that this machine has; nil and kvm protect nobody from the host", env="BACKEND", default="auto",
+            words="donjon.platform:BACKENDS",
         ),
         Option(
             "--require", "WHAT", "what has to keep the host out, or nothing runs: tee (any), snp, tdx, sgx or cca",
@@ -167,6 +168,18 @@ RUN = Command(
         Option(
             "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
             files=True,
+        ),
+        Option(
+            "--memory", "MIB", "of a virtual machine; by default what the program's size and [limits] ask for",
+            check="donjon.cli.run:mebibytes",
+        ),
+        Option(
+            "--accel", "NAME", "what a machine of kvm runs on: kvm, tcg (emulated, slow), or auto", env="ACCEL",
+            default="auto", words=("auto", "kvm", "tcg"),
+        ),
+        Option(
+            "--boot-seconds", "SECONDS", "how long a virtual machine may take to start", env="BOOT_SECONDS",
+            default="120", check="donjon.cli.run:seconds",
         ),
         Option(
             "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence",

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from donjon.config._rules import PEM
 from donjon.config.models import Config
 from donjon.errors import PlatformError, UsageError
+from donjon.keep.network import FIRST_PORT, GATE_PORT
 from donjon.keep.vm import words
 from donjon.log import printable
 from donjon.wasm.engine import read
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Boot"]
 
 MIB = words.MIB
+COMPILING = 12
+"""Bytes of memory that a byte of a module takes while it is compiled, and afterwards."""
 ACCELERATORS = ("auto", "kvm", "tcg")
 PORT = "donjon.sallyport"
 ROOTS = "roots/"
@@ -42,6 +45,7 @@ class Boot:
     Attributes:
         words: QEMU's command line.
         inherited: descriptors that QEMU gets.
+        ports: of the guest -> ours on 127.0.0.1, which leads there.
         port: our end of the sallyport.
         files: name -> content of what is handed over.
         descriptor, options: what is launched.
@@ -54,6 +58,9 @@ class Boot:
         self._launch = launch
         self._stack = ExitStack()
         self.inherited: list[int] = []
+        self._held: list[socket.socket] = []
+        if backend != "kvm":
+            raise UsageError(f'backend: expected kvm, got "{backend[:20]}"')
         if accel not in ACCELERATORS:
             raise UsageError(f'accelerator: expected {", ".join(ACCELERATORS)}, got "{accel[:20]}"')
         self.files = _files(launch)
@@ -72,24 +79,48 @@ class Boot:
             self.how += f", which emulates the processor (TCG){': ' + why if why else ''}"
         else:
             self.how += " with KVM"
-        self.memory = memory if memory is not None else SMALLEST
+        self.memory = memory if memory is not None else _memory(launch.config, len(self.files[MAIN]))
         self.port, theirs = socket.socketpair()
         self._stack.enter_context(self.port)
-        self._theirs = theirs
+        self._stack.enter_context(theirs)
+        self._handed = [theirs]
+        self.ports = self._reserve(_guest_ports(launch.config))
         self.words = [
             self.qemu.path,
             *words.kvm(self.accel, self.memory, _qboot(self.qemu.path)),
             *words.common(self.image.vmlinux, self.image.initrd_raw, self.image.cmdline),
             *words.port(PORT, self._inherit(theirs.fileno()), first=True, confidential=False),
         ]
+        if self.ports:
+            self.words += words.network([(ours, guest) for guest, ours in self.ports.items()], confidential=False)
 
     def _inherit(self, descriptor: int) -> int:
         self.inherited.append(descriptor)
         return descriptor
 
+    def _reserve(self, guest_ports: list[int]) -> dict[int, int]:
+        """A free port on 127.0.0.1 for each, which nobody else is given until QEMU listens there.
+
+        Both bind it with SO_REUSEADDR, which is allowed as long as no more than one listens.
+        """
+        found = {}
+        for guest_port in guest_ports:
+            held = self._stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", 0))
+            found[guest_port] = held.getsockname()[1]
+            self._held.append(held)
+        return found
+
     def started(self) -> None:
-        """QEMU has them: what it inherited is closed here, so that its end shows."""
-        self._theirs.close()
+        """QEMU has what it inherits: it is closed here, so that its end shows."""
+        for handed in self._handed:
+            handed.close()
+
+    def greeted(self) -> None:
+        """The machine runs, so QEMU listens."""
+        for held in self._held:
+            held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +128,6 @@ class Boot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.started()
         self._stack.close()
 
 
@@ -118,12 +148,26 @@ def _files(launch: Launch) -> dict[str, bytes]:
     return {**found, **{f"{ROOTS}{name}": root.data for name, root in roots.items() if name not in inline}}
 
 
+def _guest_ports(config: Config) -> list[int]:
+    """Ports of the guest that have to be reached; where there are none there is no network card."""
+    found = [FIRST_PORT + index for index, file in enumerate(config.files) if file.kind == "listen"]
+    if config.steward is not None or any(file.kind == "connect" for file in config.files):
+        found.append(GATE_PORT)
+    return found
+
+
 def _options(launch: Launch, log: Logger) -> bytes:
     """What the Keep does not have to trust: whose evidence to have, how much to log, what to call the module."""
     import json
 
     options = {"log": log.levels, "attest": launch.attest, "name": printable(launch.name)[-LONGEST_NAME:]}
     return json.dumps(options).encode()
+
+
+def _memory(config: Config, size: int) -> int:
+    """Bytes of memory for a machine: the image, what compiling takes, what the guest may have."""
+    wanted = SMALLEST + COMPILING * size + (config.limits.memory or 0)
+    return -(-wanted // MIB) * MIB
 
 
 def _accelerator(asked: str) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """QEMU as a process that cannot outlive this one, holds nothing of ours but what it is given, and may say little.
 
-The kernel kills it when this process ends, however that comes (PR_SET_PDEATHSIG), and the guest powers off when its port
-closes. It has a session of its own, so Ctrl-C reaches us alone; no variables of ours; no descriptor but those named. What it
-says is kept, the first `KEPT` bytes of it, for a message.
+The kernel kills it when this process ends, however that comes (PR_SET_PDEATHSIG), and the guest powers off when its
+port closes. It has a session of its own, so Ctrl-C reaches us alone; no variables of ours; no descriptor but those
+named. What it says is kept, the first `KEPT` bytes of it, for a message.
 """
 
 from __future__ import annotations

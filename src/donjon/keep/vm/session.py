@@ -11,7 +11,8 @@ What ends the wait is the last word, the end of QEMU, a violation of the protoco
 
 from __future__ import annotations
 
-from donjon.errors import DonjonError, PlatformError
+from donjon.errors import DonjonError, PlatformError, UsageError
+from donjon.keep.network import FIRST_PORT, GATE_PORT, Surroundings
 from donjon.keep.vm.loop import IN, OUT, Loop
 from donjon.keep.vm.process import Process
 from donjon.keep.vm.streams import Input, Output
@@ -23,10 +24,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from donjon.config.models import Listen
     from donjon.keep.launch import Launch
     from donjon.keep.vm import OnListen, OnMark
     from donjon.keep.vm.boot import Boot
+    from donjon.keep.vm.dial import Dialer
     from donjon.keep.vm.loop import Timer
+    from donjon.keep.vm.relay import Door, Relay
     from donjon.keep.vm.signals import Signals
     from donjon.log import Logger
     from donjon.sallyport.machine import Event
@@ -80,6 +84,12 @@ class Session:
         self._input = Input(stdio[0], STDIN, self._loop, self._machine)
         if all(file.kind != "stdin" for file in launch.config.files):
             self._input.stop()  # nobody inside reads it: what comes is somebody else's
+        self._relay: Relay | None = None
+        self._dialer: Dialer | None = None
+        self._doors: dict[int, Door] = {}
+        self._unbound: dict[int, Listen] = {}
+        if boot.ports:
+            self._connect()
         self._process: Process | None = None
         self._word: frames.Exit | frames.Telling | None = None
         self._lost = False
@@ -87,12 +97,27 @@ class Session:
         self._status: int | None = None
         self._said = ""
 
+    def _connect(self) -> None:
+        """Have what carries connections."""
+        from donjon.keep.vm.dial import Dialer, allowed
+        from donjon.keep.vm.relay import Door, Relay
+
+        config, ports, machine = self._launch.config, self._boot.ports, self._machine
+        self._relay = relay = Relay(self._loop, config.limits.connections, self._log, lambda: machine.congested)
+        relay.prepare()
+        self._doors = {guest: Door(self._loop, ours) for guest, ours in ports.items()}
+        self._dialer = Dialer(allowed(config), self._loop, relay, self._doors.get(GATE_PORT), machine, self._log)
+        for index, file in enumerate(config.files):
+            if file.kind == "listen":
+                self._unbound[FIRST_PORT + index] = file
+
     def run(self) -> int:
         """From start to end; the guest's exit code. Raises as `donjon.keep.vm.run`."""
         try:
             self._start()
             while not self._over():
                 self._turn()
+            self._see_off()
         except _EndError:
             pass
         finally:
@@ -114,12 +139,22 @@ class Session:
     def _turn(self) -> None:
         self._port.send()
         self._input.refresh()
+        if self._relay is not None:
+            self._relay.wake()
         self._loop.watch(self._port.fileno(), 0 if self._port.ended else self._port.mask, self._port_ready)
         self._loop.turn()
 
     def _over(self) -> bool:
         """Whether the last word was said, and all that came before has left."""
         return (self._word is not None or self._lost) and all(output.idle for output in self._outputs.values())
+
+    def _see_off(self) -> None:
+        """Let what the guest has sent to its peers still reach them."""
+        relay = self._relay
+        if relay is not None and not self._lost:
+            relay.close_listeners()
+            while relay.busy():
+                self._turn()
 
     # ---- what happens
 
@@ -193,16 +228,48 @@ class Session:
                 self._rest_easy()
                 self._word = event
                 self._input.stop()
+            case frames.Listening():
+                self._listen(event)
+            case frames.Dial():
+                if self._dialer is not None:
+                    self._dialer.take(event)
+                else:
+                    machine.dial_failed(event.id, UsageError("cannot connect: Enarx.toml names no peer"))
+            case frames.Collateral():
+                machine.collateral_failed(event.id, "this host fetches no collateral")
             case Lost():
                 self._lost = True
 
     def _greeted(self, hello: frames.Hello) -> None:
         self._log.debug(f"the machine greets: image {hello.variant}", "donjon.keep")
         boot = self._boot
+        boot.greeted()
         self._machine.launch(boot.descriptor, boot.options)
         size = sum(map(len, boot.files.values()))
         self._rest_easy()
         self._deadline = self._loop.after(HANDOVER_SECONDS + size / SLOWEST, self._too_slow)
+
+    def _listen(self, asked: frames.Listening) -> None:
+        """Bind as this side's Enarx.toml says; of the guest's words only which entry it means counts."""
+        file = self._unbound.pop(asked.guest_port, None)
+        if file is None or file.name != asked.name or self._relay is None:
+            error = UsageError(f'cannot listen for "{asked.name}": Enarx.toml names no such listener')
+            self._machine.bind_failed(asked.id, error)
+            return
+        try:
+            listener, host, port = Surroundings().bind(file)
+        except DonjonError as error:
+            self._machine.bind_failed(asked.id, error)
+            return
+        guest_port, machine = asked.guest_port, self._machine
+
+        def announce(source: int, peer: str, peer_port: int) -> None:
+            machine.peer(guest_port, source, peer, peer_port)
+
+        self._relay.listen(listener, self._doors[guest_port], announce)
+        self._machine.bound(asked.id, host, port)
+        if self.on_listen is not None:
+            self.on_listen(file.name, host, port)
 
     def _rest_easy(self) -> None:
         """What comes now may take as long as it takes."""
@@ -218,6 +285,10 @@ class Session:
             self._status = self._process.poll()
             self._said = self._process.said()
             self._process.close()
+        if self._dialer is not None:
+            self._dialer.close()
+        if self._relay is not None:
+            self._relay.close()
         self._loop.close()
 
     def _judge(self) -> int:
