@@ -166,7 +166,7 @@ def test_output_of_a_confidential_keep_comes_out_where_the_descriptor_says_so(mo
 def test_a_connection_goes_where_the_host_makes_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as spare:
         gate = spare.getsockname()[1]
-    place = Place(network=True, address="127.0.0.1", gate_port=gate)
+    place = Place(network=True, address="127.0.0.1", gateway="127.0.0.1", gate_port=gate)
     toml = STREAMS + '{kind="connect",prot="tcp",host="peer.example",port=7}]'
     asked = []
 
@@ -185,7 +185,7 @@ def test_a_connection_goes_where_the_host_makes_it() -> None:
 def test_a_listener_is_where_the_host_says() -> None:
     with socket.create_server(("127.0.0.1", 0)) as spare:
         first = spare.getsockname()[1]
-    place = Place(network=True, address="127.0.0.1", gate_port=0, first_port=first - 3)
+    place = Place(network=True, address="127.0.0.1", gateway="127.0.0.1", gate_port=0, first_port=first - 3)
     toml = STREAMS + '{kind="listen",name="web",prot="tcp",port=80}]'
 
     def act(session: Session, event: Any) -> None:

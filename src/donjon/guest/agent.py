@@ -11,8 +11,9 @@ What the host sees: every frame. Of a Keep without a TEE that is everything. In 
 the launch leave, as the host has handed over all that they are made of; after that its exit code does, listeners'
 addresses, whom it connects to, and of an error one fixed sentence for its family.
 
-A host that is silent, lies or goes away ends the Keep: each step before the start has a deadline, every violation of
-the protocol and the end of the port is the end here.
+A host that is silent, lies or goes away ends the Keep: all that comes before the start has one deadline together, so
+that no trickle makes it longer; every violation of the protocol and the end of the port is the end here. A host that
+does not read makes the workload wait, as a pipe does; once it has asked for the end, what it does not read is dropped.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import os
 import select
 import socket
 import time
+from io import BytesIO
 
-from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, VerifyError
-from donjon.guest.requests import LONGEST, answer, failure
+from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError
+from donjon.guest.broker import Broker
 from donjon.guest.workload import Workload, read_options
 from donjon.keep import channel as records
-from donjon.keep.network import FIRST_PORT, GATE_PORT, GUEST_ADDRESS
+from donjon.keep.network import FIRST_PORT, GATE_PORT, GUEST_ADDRESS, GUEST_GATEWAY
 from donjon.sallyport import frames
 from donjon.sallyport.io import Port
-from donjon.sallyport.machine import STDERR, STDIN, STDOUT, FileDone, GuestMachine, Launched, Lost
+from donjon.sallyport.machine import STDERR, STDIN, STDOUT, FileDone, GuestMachine, Launched, Lost, Violation
 from donjon.workload import Descriptor
 
 TYPE_CHECKING = False
@@ -39,13 +41,16 @@ if TYPE_CHECKING:
 __all__ = ["Agent", "Place"]
 
 HANDOVER_SECONDS = 120.0
-"""The longest silence of the host's before the Keep starts."""
-DIAL_SECONDS = 60.0
+"""For the host, from the greeting until all is handed over."""
 FLUSH_SECONDS = 10.0
-"""For the last words."""
+"""For the last words, and then for what is still on its way through the network."""
 GRACE_SECONDS = 2.0
-MOST_PEERS, MOST_ARRIVED, MOST_MAKERS = 1024, 64, 2
+"""For a workload that was asked to end, and then once more for what it has written."""
+MOST_BYTES = 128 << 20
+"""Of the package, in a machine that has three times as much."""
 PIECE = 1 << 16
+MARKS = ("compile", "open", "run")
+"""Moments that a Keep's process may tell."""
 SIGPROF, SIGKILL, SIGTERM = 27, 9, 15
 HIDDEN = "what the workload says of it does not leave a confidential Keep"
 HIDDEN_HINT = "launch it with --output to see more; that is another workload to whoever verifies it"
@@ -62,7 +67,8 @@ class Place:
         confined: whether the workload's processes become other users, which only root can have.
         problem: why no Keep may start here.
         facts: about the kernel, for the log.
-        address, gate_port, first_port: of the network.
+        memory: of the machine, in bytes; None where it is not this agent's.
+        address, gateway, gate_port, first_port: of the network.
     """
 
     def __init__(
@@ -74,13 +80,16 @@ class Place:
         confined: bool = False,
         problem: str | None = None,
         facts: str = "",
+        memory: int | None = None,
         address: str = GUEST_ADDRESS,
+        gateway: str = GUEST_GATEWAY,
         gate_port: int = GATE_PORT,
         first_port: int = FIRST_PORT,
     ) -> None:
         self.variant, self.tee, self.tsm = variant, tee, tsm
         self.network, self.confined, self.problem, self.facts = network, confined, problem, facts
-        self.address, self.gate_port, self.first_port = address, gate_port, first_port
+        self.memory, self.address, self.gateway = memory, address, gateway
+        self.gate_port, self.first_port = gate_port, first_port
 
 
 class _EndError(Exception):
@@ -99,7 +108,8 @@ class Agent:
     def __init__(
         self, descriptor: int, place: Place, marks: Sequence[tuple[str, int]] = (), virtio: bool = False
     ) -> None:
-        self._machine = GuestMachine()
+        third = MOST_BYTES if place.memory is None else min(MOST_BYTES, place.memory // 3)
+        self._machine = GuestMachine(most_bytes=third)
         if virtio:
             from donjon.sallyport.io import connect
 
@@ -110,7 +120,8 @@ class Agent:
         self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._pid = 0
         self._status: int | None = None
-        self._started = self._ready = self._stopped = False
+        self._pidfd = -1
+        self._started = self._secret = self._stopped = False
         self._kill_at = 0.0
         self._word: list[str] | None = None
         self._held = bytearray()
@@ -118,12 +129,7 @@ class Agent:
         self._input = bytearray()
         self._input_ended = False
         self._stdin = -1
-        self._waiting: dict[int, tuple[socket.socket, float, str]] = {}  # request of the machine's -> who asks, until
-        self._expected: dict[int, tuple[socket.socket, float]] = {}  # source port -> who asks, until
-        self._arrived: dict[int, socket.socket] = {}
-        self._peers: dict[tuple[int, int], tuple[str, int]] = {}
         self._shown = True
-        self._makers = 0
 
     def run(self) -> None:
         """Speak with the host, run its workload, say how it ended."""
@@ -135,11 +141,12 @@ class Agent:
             pass
         except BaseException as error:
             known = error if isinstance(error, DonjonError) else BugError(f"{type(error).__name__}: {error}")
-            self._last_word(lambda: self._machine.fail(known))
+            self._last_word(lambda: self._fail(known))
         finally:
             if self._pid and self._status is None:
                 os.kill(self._pid, SIGKILL)
-            self._port.flush(FLUSH_SECONDS)
+            if self._port.flush(FLUSH_SECONDS) and self._place.network:
+                self._await_host()
 
     def _last_word(self, say: Callable[[], None]) -> None:
         try:
@@ -147,41 +154,59 @@ class Agent:
         except DonjonError:
             pass  # the session is over already
 
+    def _await_host(self) -> None:
+        """Until the host closes the port, as it does when it has read all that came by the network.
+
+        What the workload has sent is in this kernel's buffers still, and would end with it.
+        """
+        end = time.monotonic() + FLUSH_SECONDS
+        try:
+            while not self._port.ended and (left := end - time.monotonic()) > 0:
+                self._port.step(left)
+        except DonjonError:
+            pass  # after the last word, it may say what it likes
+
     # ---- until the workload starts
 
     def _next(self, *kinds: type) -> object:
         """The host's next event, of one of these kinds."""
-        end = time.monotonic() + HANDOVER_SECONDS
         while not self._events:
-            if time.monotonic() > end:
-                raise PlatformError(f"the host said nothing for {HANDOVER_SECONDS:g} s")
-            self._events += self._port.step(end - time.monotonic())
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                state = self._machine.state.value
+                raise PlatformError(
+                    f"the host has not handed over the launch within {HANDOVER_SECONDS:g} s (it was {state})"
+                )
+            self._events += self._port.step(left)
         event = self._events.pop(0)
-        if isinstance(event, Lost | frames.Stop):
+        if isinstance(event, Lost):
             raise _EndError
+        if isinstance(event, frames.Stop):
+            raise PlatformError("stopped before the workload started")
         if not isinstance(event, kinds):
             raise ParseError(f"sallyport: expected {kinds[0].__name__}, got {type(event).__name__}")
         return event
 
     def _hand_over(self) -> None:
         self._events: list[object] = []
+        self._deadline = time.monotonic() + HANDOVER_SECONDS
         machine, place = self._machine, self._place
         machine.hello(place.variant)
         launched = self._next(Launched)
         assert isinstance(launched, Launched)  # noqa: S101 - as asked for
+        for name, moment in self._marks:
+            machine.mark(name, moment)
         try:
             if place.problem is not None:
                 raise PlatformError(place.problem, "this Keep does not start here")
             descriptor = Descriptor.read(launched.descriptor)
             options = read_options(launched.options)
             if place.tee is not None:
-                self._check_named(place.tee, descriptor.digest())
+                self._check_named(descriptor.digest())
         except DonjonError as error:
             machine.refuse(error)
             raise _EndError from error
         machine.accept()
-        for name, moment in self._marks:
-            machine.mark(name, moment)
         if place.facts:
             machine.log(4, "donjon.guest", place.facts)
         self._shown = place.tee is None or descriptor.output
@@ -190,43 +215,29 @@ class Agent:
 
     def _files(self) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        parts: list[bytes] = []
+        data = BytesIO()
         while True:
             event = self._next(frames.File, frames.Chunk, FileDone, frames.Start)
             if isinstance(event, frames.Chunk):
-                parts.append(bytes(event.data))
+                data.write(event.data)
             elif isinstance(event, FileDone):
-                found[event.name] = b"".join(parts)
-                parts.clear()
+                found[event.name] = data.getvalue()  # which shares its memory: there is no room for a module twice
+                data = BytesIO()
             elif isinstance(event, frames.Start):
                 return found
 
-    def _check_named(self, tee: str, digest: bytes) -> None:
-        """See that the hardware names this launch: its launcher has put the descriptor's digest where it signs it.
+    def _check_named(self, digest: bytes) -> None:
+        from donjon.guest.evidence import check_named
 
-        Raises:
-            VerifyError: it names another, or none. PlatformError: there is no evidence.
-        """
-        from importlib import import_module
-
-        from donjon.tee import load
-
-        kind = load(tee)
-        value = import_module(f"donjon.tee.{tee}.collect").collect(bytes(64), root=self._place.tsm)
-        evidence, _ = kind.parse(value)
-        _, named = kind.claimed(evidence)
-        if named != digest.ljust(len(named), b"\0"):
-            raise VerifyError(
-                f"launch descriptor: the hardware names the workload {named[:32].hex()}, got {digest.hex()}",
-                "the machine was started for another launch than the one that was handed over",
-            )
+        check_named(self._place, digest)
+        self._machine.mark("attest", time.monotonic_ns())
 
     # ---- processes
 
     def _start(self, workload: Workload) -> None:
         from donjon.guest.keep import be_keep
 
-        self._workload = workload
+        self._broker = Broker(self._machine, self._place, workload, self._watch, self._unwatch)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         stdin, self._stdin = os.pipe()
         out, out_end = os.pipe()
@@ -234,6 +245,7 @@ class Agent:
         ours, theirs = socket.socketpair()
         asked, asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdio = (stdin, out_end if self._shown else null, err_end if self._shown else null)
+        self._kills = _kills()
         self._pid = os.fork()
         if self._pid == 0:
             be_keep(workload, self._place, stdio, theirs.fileno(), asks)
@@ -245,18 +257,19 @@ class Agent:
         for descriptor in (self._stdin, out, err):
             os.set_blocking(descriptor, False)
         self._channel = ours
-        self._serve(asked, "keep")
+        self._broker.serve(asked)
         self._outputs = {out: STDOUT, err: STDERR}
         self._watch(out, select.POLLIN, lambda events: self._output(out, STDOUT, events))
         self._watch(err, select.POLLIN, lambda events: self._output(err, STDERR, events))
         self._watch(ours.fileno(), select.POLLIN, lambda _: self._record())
-        if self._place.network:
-            self._gate = socket.create_server((self._place.address, self._place.gate_port), backlog=64)
-            self._gate.setblocking(False)
-            self._watch(self._gate.fileno(), select.POLLIN, lambda _: self._arrive())
+        self._pidfd = os.pidfd_open(self._pid)
+        self._watch(self._pidfd, select.POLLIN, lambda _: self._forget(self._pidfd))  # to wake up when it ends
 
     def _watch(self, descriptor: int, mask: int, act: Callable[[int], None]) -> None:
         self._watched[descriptor] = (mask, act)
+
+    def _unwatch(self, descriptor: int) -> None:
+        del self._watched[descriptor]
 
     def _forget(self, descriptor: int) -> None:
         if self._watched.pop(descriptor, None) is not None:
@@ -273,14 +286,15 @@ class Agent:
         if self._input and self._stdin >= 0:
             poller.register(self._stdin, select.POLLOUT)
         ready = dict(poller.poll(500))
+        known = dict(self._watched)
         if self._port.fileno() in ready:
             for event in self._port.receive():
                 self._take(event)
         for descriptor, events in ready.items():
             if descriptor == self._stdin:
                 self._feed()
-            elif descriptor in self._watched:
-                self._watched[descriptor][1](events)
+            elif descriptor in known and self._watched.get(descriptor) is known[descriptor]:  # not another's by now
+                known[descriptor][1](events)
         self._look_after()
         self._port.send()
 
@@ -292,14 +306,7 @@ class Agent:
         now = time.monotonic()
         if self._stopped and self._status is None and now > self._kill_at:
             os.kill(self._pid, SIGKILL)
-        for number, (asker, end, _) in list(self._waiting.items()):
-            if now > end:
-                del self._waiting[number]
-                _send(asker, failure(PlatformError("the host does not answer")))
-        for port, (asker, end) in list(self._expected.items()):
-            if now > end:
-                del self._expected[port]
-                _send(asker, failure(PlatformError("the host has not delivered the connection")))
+        self._broker.look_after(now)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -309,7 +316,10 @@ class Agent:
                 break
             if pid == self._pid:
                 self._status = status
-        if self._status is not None and not self._outputs and self._channel.fileno() not in self._watched:
+        if self._status is None:
+            return
+        overdue = self._stopped and now > self._kill_at + GRACE_SECONDS  # the host wants the end, and reads no more
+        if overdue or (not self._outputs and self._channel.fileno() not in self._watched):
             self._end()
 
     # ---- the host's events
@@ -325,21 +335,6 @@ class Agent:
             for descriptor in sorted(self._outputs):
                 if self._outputs[descriptor] == event.stream:
                     self._outputs_end(descriptor)
-        elif isinstance(event, frames.Dialed):
-            if event.id in self._waiting:
-                asker, end, _ = self._waiting.pop(event.id)
-                self._expected[event.source_port] = (asker, end)
-                self._deliver(event.source_port)
-        elif isinstance(event, frames.Bound):
-            if event.id in self._waiting:
-                _send(self._waiting.pop(event.id)[0], answer("bound", event.host, str(event.port)))
-        elif isinstance(event, frames.DialFailed | frames.BindFailed):
-            if event.id in self._waiting:
-                _send(self._waiting.pop(event.id)[0], failure(event.error()))
-        elif isinstance(event, frames.Peer):
-            if len(self._peers) >= MOST_PEERS:
-                del self._peers[next(iter(self._peers))]
-            self._peers[event.guest_port, event.source_port] = (event.host, event.port)
         elif isinstance(event, frames.Stop):
             self._stopped = True
             self._kill_at = time.monotonic() + GRACE_SECONDS
@@ -347,6 +342,8 @@ class Agent:
                 os.kill(self._pid, SIGTERM)
         elif isinstance(event, Lost):
             raise _EndError
+        else:
+            self._broker.take(event)
 
     def _feed(self) -> None:
         """Give the workload what the host has sent for its stdin."""
@@ -415,13 +412,15 @@ class Agent:
     def _heard(self, fields: list[str]) -> None:
         match fields:
             case ["log", level, target, text]:
-                if self._shown or not self._ready:
+                if not self._secret:
                     self._machine.log(max(1, records.number_in(level, 5)), target, text)
-            case ["mark", name, moment] if moment.isdigit() and len(moment) < 20:
-                self._machine.mark(name[:32], int(moment))
+            case ["mark", name, moment]:
+                if not self._secret and name in MARKS and moment.isascii() and moment.isdigit() and len(moment) < 20:
+                    self._machine.mark(name, int(moment))
+            case ["open"]:
+                self._secret = not self._shown
             case ["ready"]:
                 self._begin()
-                self._ready = True
             case ["exit", code]:
                 records.number_in(code, 255)
                 self._word = fields
@@ -445,14 +444,14 @@ class Agent:
         elif self._stopped:
             self._begin()
             machine.exit(128 + (number or SIGTERM))
-        elif number == SIGKILL:
-            self._fail(PlatformError("the Keep was ended: its machine has no memory left", "give it more memory"))
+        elif number == SIGKILL and _kills() > self._kills:
+            self._fail(PlatformError("the Keep's machine has no memory left", "give it more memory"))
         else:
             self._fail(BugError(f"the Keep's process ended by signal {number}"))
         raise _EndError
 
     def _fail(self, error: DonjonError) -> None:
-        if not self._shown and self._ready:
+        if self._secret and not isinstance(error, Violation):
             family = type(error)
             error = family(f"the workload has failed ({family.__name__}): {HIDDEN}", hint=HIDDEN_HINT)
         if isinstance(error, TrapError):
@@ -461,110 +460,8 @@ class Agent:
         else:
             self._machine.fail(error)
 
-    # ---- requests
 
-    def _serve(self, asked: socket.socket, who: str) -> None:
-        def act(_events: int) -> None:
-            try:
-                data = asked.recv(4096)
-            except OSError:
-                data = b""
-            if not data:
-                del self._watched[asked.fileno()]
-                asked.close()
-                self._makers -= who == "maker"
-                return
-            try:
-                self._asked(asked, who, data.decode().split("\0"))
-            except DonjonError as error:
-                _send(asked, failure(error))
-            except (ValueError, OSError) as error:
-                _send(asked, failure(PlatformError(f"cannot do that: {error}")))
-
-        self._watch(asked.fileno(), select.POLLIN, act)
-
-    def _asked(self, asked: socket.socket, who: str, fields: list[str]) -> None:
-        end = time.monotonic() + DIAL_SECONDS
-        match who, fields:
-            case _, ["reach", host, port]:
-                if not self._place.network:
-                    raise PlatformError("the machine has no network card")
-                self._waiting[self._machine.dial(host, int(port))] = (asked, end, "dial")
-            case "keep", ["listening", name, prot, host, port, guest_port]:
-                number = self._machine.listening(name, prot, host, int(port), int(guest_port))
-                self._waiting[number] = (asked, end, "bind")
-            case "keep", ["peer", guest_port, source_port]:
-                found = self._peers.pop((int(guest_port), int(source_port)), None)
-                if found is None:
-                    raise PlatformError("the host has not said who that is")
-                host, outside = found
-                _send(asked, answer("peer", host, str(outside)))
-            case "keep", ["identity"]:
-                self._make(asked)
-            case "maker", ["evidence", text]:
-                self._collect(asked, bytes.fromhex(text))
-            case _:
-                raise ParseError("request of a Keep: expected one that it may make")
-
-    def _make(self, asked: socket.socket) -> None:
-        """Start a maker, and give the Keep the end of its pipe."""
-        from donjon.guest.keep import maker_of
-        from donjon.identity.apart import Apart
-
-        if self._makers >= MOST_MAKERS:
-            raise PlatformError(f"{MOST_MAKERS} identities are being made already")
-        self._makers += 1
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            making = Apart(maker_of(self._workload, self._place, theirs), keep=(theirs.fileno(),))
-        _, reader = making.give_away()
-        self._serve(ours, "maker")
-        socket.send_fds(asked, [b"making\0"], [reader])
-        os.close(reader)
-
-    def _collect(self, asked: socket.socket, report_data: bytes) -> None:
-        """Have evidence made, in a fork: TDX's takes seconds."""
-        from importlib import import_module
-
-        if self._place.tee is None:
-            raise PlatformError("this machine has no TEE that could give evidence")
-        if os.fork():
-            return
-        try:
-            collect = import_module(f"donjon.tee.{self._place.tee}.collect").collect
-            data = b"evidence\0" + collect(report_data, root=self._place.tsm)
-            if len(data) > LONGEST:
-                raise PlatformError(f"evidence: expected at most {LONGEST} bytes, got {len(data)}")
-        except BaseException as error:
-            data = failure(error)
-        _send(asked, data)
-        os._exit(0)
-
-    # ---- connections that come in through the gate
-
-    def _arrive(self) -> None:
-        try:
-            connection, (_, port) = self._gate.accept()
-        except OSError:
-            return
-        if len(self._arrived) >= MOST_ARRIVED:
-            self._arrived.pop(next(iter(self._arrived))).close()
-        self._arrived[port] = connection
-        self._deliver(port)
-
-    def _deliver(self, port: int) -> None:
-        """Hand a connection over, once the host has both announced and made it."""
-        if port in self._arrived and port in self._expected:
-            asker, _ = self._expected.pop(port)
-            with self._arrived.pop(port) as connection:
-                try:
-                    socket.send_fds(asker, [b"reached\0"], [connection.fileno()])
-                except OSError:
-                    pass  # who asked has ended
-
-
-def _send(asker: socket.socket, data: bytes) -> None:
-    try:
-        asker.send(data)
-    except OSError:
-        pass  # who asked has ended
+def _kills() -> int:
+    """How often the kernel has ended a process for want of memory."""
+    with open("/proc/vmstat", encoding="ascii") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)

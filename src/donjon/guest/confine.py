@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["KEEP", "MAKER", "confine"]
+__all__ = ["KEEP", "MAKER", "confine", "hold"]
 
 KEEP, MAKER = 65534, 65533
 """Users: of the workload's process, and of those that make its keys."""
@@ -28,6 +28,8 @@ def confine(user: int) -> None:
     from donjon.guest import linux
 
     os.setsid()
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # when there is no memory left, it is this process's
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
@@ -37,3 +39,15 @@ def confine(user: int) -> None:
     os.setresuid(user, user, user)  # which takes all capabilities, and lets nobody look into this process any more
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+
+
+def hold(stdio: tuple[int, int, int], *keep: int) -> None:
+    """The standard streams and these: nothing else that process 1 has open is this process's."""
+    for number, given in enumerate(stdio):
+        os.dup2(given, number)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in keep:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the directory's own

@@ -8,10 +8,12 @@ What happens here, in this order:
     2  kernel modules for the hardware that is there: a network card's, a TEE's; nothing is probed for
     3  in a TEE: the processor must have RDRAND, as every other source of randomness here is the host's
     4  the network: an address of our own, no route, no name service; IPv6 is off
-    5  no more modules, no other kernel; the root file system becomes read-only
+    5  no more modules, no other kernel, no user namespaces, no io_uring; devices are process 1's; the root file system
+       becomes read-only
     6  the sallyport's port; the capabilities that are left are those to start and end processes, and to power off
-    7  the agent (`donjon.guest.agent`), until the Keep has ended
-    8  power off, whatever happened: an end without a word is better than a machine that nobody watches
+    7  the engine and what runs a workload are loaded, for the Keep's process, which is a fork
+    8  the agent (`donjon.guest.agent`), until the Keep has ended
+    9  power off, whatever happened: an end without a word is better than a machine that nobody watches
 
 A panic ends the machine too: `panic=-1` on the kernel's command line, which is measured, and QEMU's `-no-reboot`. That
 the command line says `lockdown=confidentiality` and `module.sig_enforce=1` is part of the measurement; what the kernel
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -47,6 +50,13 @@ PORT_SECONDS = 10.0
 DESCRIPTORS = 1 << 20
 """The hard limit of open files, which a workload's [limits] may reach up to."""
 VARIANT = "/etc/donjon/variant"
+PYTHON = "/usr/bin/python3.11"
+WARM = (
+    "donjon.guest.keep", "donjon.guest.confine", "donjon.guest.requests", "donjon.keep.nil", "donjon.keep.launch",
+    "donjon.keep.channel", "donjon.config.models", "donjon.wasm.wasi.descriptors.stdio", "donjon.workload",
+)  # fmt: skip
+PUBLIC = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+"""Devices that a workload's process may open."""
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -57,19 +67,21 @@ def main(attach: Callable[[], None] | None = None) -> NoReturn:
         attach: puts what stands for a TEE in its place; called when everything is mounted. The image for tests has one.
     """
     started = time.monotonic_ns()
+    ports: list[int] = []
     try:
         _standard_streams()
-        _run(attach, started)
+        _run(attach, started, ports)
     except BaseException as error:
         _tell_console(error)
+        _tell_host(error, ports)
     finally:
         _end()
 
 
-def _run(attach: Callable[[], None] | None, started: int) -> None:
+def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> None:
     from donjon.guest import linux
 
-    marks = [("python", started)]
+    marks = [("kernel", _executed()), ("python", started)]
 
     def mark(name: str) -> None:
         marks.append((name, time.monotonic_ns()))
@@ -91,22 +103,27 @@ def _run(attach: Callable[[], None] | None, started: int) -> None:
         linux.configure(_interface(), GUEST_ADDRESS, "255.255.255.0")
     _close_doors()
     mark("modules")
-    port = _port()
+    ports.append(_port())
     mark("port")
 
     from donjon.guest.agent import Agent, Place
 
+    tee = tee or _speaks()
     place = Place(
         variant=_line(VARIANT) or "production",
-        tee=tee or _speaks(),
+        tee=tee,
         tsm=TSM,
         network=network,
         confined=True,
         problem=_no_randomness() if tee is not None else None,
         facts=facts(),
+        memory=_memory(),
     )
     linux.keep_capabilities(*linux.AGENT)
-    Agent(port, place, marks, virtio=True).run()
+    mark("agent")
+    _warm_up()
+    mark("engine")
+    Agent(ports[0], place, marks, virtio=True).run()
 
 
 def _end() -> NoReturn:
@@ -128,6 +145,38 @@ def _tell_console(error: BaseException) -> None:
 
     os.write(console, "".join(traceback.format_exception(error)).encode())
     os.close(console)
+
+
+def _tell_host(error: BaseException, ports: list[int]) -> None:
+    """Likewise: the port may be there, and a host that hears nothing has nothing to say to whoever started it."""
+    try:
+        from donjon.errors import PlatformError
+        from donjon.sallyport.io import Port, connect
+        from donjon.sallyport.machine import GuestMachine
+
+        descriptor = ports[0] if ports else _port()
+        machine = GuestMachine()
+        connect(descriptor, PORT_SECONDS)
+        machine.fail(PlatformError(f"the virtual machine could not be set up: {type(error).__name__}: {error}"))
+        Port(descriptor, machine, virtio=True).flush(PORT_SECONDS)
+    except Exception as another:
+        _tell_console(another)
+
+
+def _executed() -> int:
+    """When the kernel was done, and mapped this interpreter; in nanoseconds of the monotonic clock, to some ms."""
+    ago = time.time_ns() - os.stat(sys.executable or PYTHON).st_atime_ns
+    return max(0, time.monotonic_ns() - max(0, ago))
+
+
+def _warm_up() -> None:
+    """Load what the Keep's process needs, so that its fork finds it; a snapshot that is taken then has it too."""
+    import gc
+
+    for name in WARM:
+        __import__(name)
+    gc.collect()
+    gc.freeze()  # or the first collection in a fork would copy every page of these
 
 
 def _standard_streams() -> None:
@@ -192,6 +241,12 @@ def _no_randomness() -> str | None:
     return "this processor has no RDRAND, and every other source of randomness is the host's"
 
 
+def _memory() -> int:
+    """Bytes of memory that the kernel has to give."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next((int(line.split()[1]) << 10 for line in file if line.startswith("MemTotal:")), 0)
+
+
 def _has_nic() -> bool:
     below = "/sys/bus/virtio/devices"
     try:
@@ -233,9 +288,20 @@ def _close_doors() -> None:
         ("kernel/kexec_load_disabled", "1"),
         ("kernel/unprivileged_bpf_disabled", "1"),
         ("kernel/dmesg_restrict", "1"),
+        ("kernel/kptr_restrict", "2"),
+        ("kernel/perf_event_paranoid", "3"),
+        ("kernel/io_uring_disabled", "2"),
+        ("kernel/yama/ptrace_scope", "3"),
+        ("kernel/sysrq", "0"),
+        ("user/max_user_namespaces", "0"),
+        ("vm/unprivileged_userfaultfd", "0"),
         ("net/ipv6/conf/all/disable_ipv6", "1"),
     ):
         _write(f"/proc/sys/{name}", value)
+    for folder, _, names in os.walk("/dev"):
+        for name in names:
+            if f"{folder}/{name}" not in PUBLIC and not os.path.islink(f"{folder}/{name}"):
+                os.chmod(f"{folder}/{name}", 0o600)  # such as /dev/fuse, which by itself is everybody's
     mount("none", "/", "", MS_REMOUNT | MS_RDONLY)
 
 
@@ -273,19 +339,22 @@ def _port() -> int:
 
 def facts() -> str:
     """What the kernel says about how locked it is, for a line of the log."""
-    from donjon.guest.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount
+    from donjon.guest.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, unmount
 
+    security, lockdown = "/sys/kernel/security", ""
     try:
-        mount("security", "/sys/kernel/security", "securityfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        mount("security", security, "securityfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        lockdown = _line(f"{security}/lockdown").partition("[")[2].partition("]")[0]
+        unmount(security)
     except OSError:
         pass
-    lockdown = _line("/sys/kernel/security/lockdown").partition("[")[2].partition("]")[0] or "unknown"
     with open("/proc/swaps", encoding="ascii") as file:
         swaps = len(file.readlines()) - 1
     with open("/proc/consoles", encoding="ascii") as file:
         consoles = [line.split()[0] for line in file]
+    signed = _line("/sys/module/module/parameters/sig_enforce")
     return (
-        f"lockdown {lockdown}, module.sig_enforce {_line('/sys/module/module/parameters/sig_enforce') or 'unknown'}, "
+        f"lockdown {lockdown or 'unknown'}, module.sig_enforce {signed or 'unknown'}, "
         f"modules_disabled {_line('/proc/sys/kernel/modules_disabled')}, swaps {swaps}, "
         f"consoles {' '.join(consoles) or 'none'}, root {_root_mode()}"
     )

@@ -1,7 +1,8 @@
 """The processes that the agent forks: the Keep itself, which runs the workload, and makers of its keys.
 
 Each gives up what it does not need before it parses a byte of the workload's, and speaks with the agent alone: the Keep
-over a channel as every Keep and its owner (`donjon.keep.channel`, with one more record, `mark`), and both by requests.
+over a channel as every Keep and its owner (`donjon.keep.channel`), and both by requests. The channel has two more
+records: `mark`, with a name and a time, and `open`, before any code of the workload's runs.
 """
 
 from __future__ import annotations
@@ -26,30 +27,19 @@ def be_keep(
     workload: Workload, place: Place, stdio: tuple[int, int, int], channel: int, requests: socket.socket
 ) -> NoReturn:
     """Be the Keep; ends the process."""
+    from donjon.guest.confine import hold
     from donjon.keep.channel import Reporter
 
     reporter = Reporter(channel)
     code = 1
     try:
-        _only(stdio, channel, requests.fileno())
+        hold(stdio, channel, requests.fileno())
         reporter.end_with_peer()
         code = _run(workload, place, reporter, requests)
         reporter.send("exit", str(code))
     except BaseException as error:
         reporter.send_error(error)
     os._exit(code)
-
-
-def _only(stdio: tuple[int, int, int], *keep: int) -> None:
-    """The standard streams and these: nothing else that the agent has open is this process's."""
-    for number, given in enumerate(stdio):
-        os.dup2(given, number)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in keep:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # the directory's own
 
 
 def _run(workload: Workload, place: Place, reporter: object, requests: socket.socket) -> int:
@@ -77,11 +67,15 @@ def _run(workload: Workload, place: Place, reporter: object, requests: socket.so
     module = load(workload.files[MAIN], None, launch.name)
     mark("compile")
 
+    def opened() -> None:
+        mark("open")
+        reporter.send("open")
+
     def ready() -> None:
         mark("run")
         reporter.send("ready")
 
-    return run(launch, module, log, on_ready=ready)
+    return run(launch, module, log, on_open=opened, on_ready=ready)
 
 
 def maker_of(workload: Workload, place: Place, requests: socket.socket) -> Callable[[Callable[[str], None]], Identity]:

@@ -15,7 +15,7 @@ import struct
 
 __all__ = [
     "AGENT", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID", "MS_RDONLY", "MS_REMOUNT",
-    "configure", "drop_bounding_set", "keep_capabilities", "load_module", "mount", "power_off", "prctl",
+    "configure", "drop_bounding_set", "keep_capabilities", "load_module", "mount", "power_off", "prctl", "unmount",
 ]  # fmt: skip
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
@@ -45,6 +45,11 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     except FileExistsError:
         pass
     _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None))
+
+
+def unmount(target: str) -> None:
+    """umount(2)."""
+    _check(_libc.umount(target.encode()))
 
 
 def load_module(path: str) -> None:

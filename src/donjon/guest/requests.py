@@ -1,6 +1,7 @@
 """What a process of the workload's asks the agent for, over a socket pair that it was born with.
 
-It is SOCK_SEQPACKET: a request is a message, then comes one answer. Fields are UTF-8, separated by NUL:
+It is SOCK_SEQPACKET: a request is a message, and brings a socket of the same kind that one answer comes to. So a fork
+asks beside the process that it is of, and neither gets the other's answer. Fields are UTF-8, separated by NUL:
 
     listening, INDEX, GUEST PORT      from the Keep       -> bound, HOST, PORT: where clients find that listener
     reach, HOST, PORT                 from both           -> reached, with the connection as a descriptor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from donjon.keep.launch import Launch
     from donjon.keep.network import Begin, Make, Say
 
-__all__ = ["LONGEST", "Asker", "Enclosed", "answer", "failure"]
+__all__ = ["LONGEST", "Asker", "Enclosed", "answer", "failed", "failure"]
 
 LONGEST = 160 << 10
 """Bytes of a message: evidence with a kernel's three blobs fits."""
@@ -53,8 +54,15 @@ def failure(error: BaseException) -> bytes:
     return answer("failed", *(part.replace("\0", "")[:8192] for part in parts))
 
 
+def failed(rest: bytes) -> DonjonError:
+    """The error that such an answer tells of, from behind its first NUL."""
+    family, message, hint = (part.decode("utf-8", "replace") for part in rest.split(b"\0"))
+    made: DonjonError = FAMILIES[family](message, hint or None)
+    return made
+
+
 class Asker:
-    """The end of the process that asks."""
+    """The end of the processes that ask."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -66,15 +74,16 @@ class Asker:
             DonjonError: what was asked for cannot be had.
         """
         try:
-            self._channel.send(answer(*fields))
-            data, descriptors, _, _ = socket.recv_fds(self._channel, LONGEST, 1)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours:
+                with theirs:
+                    socket.send_fds(self._channel, [answer(*fields)], [theirs.fileno()])
+                data, descriptors, _, _ = socket.recv_fds(ours, LONGEST, 1)
         except OSError as error:
             raise PlatformError("the Keep's agent does not answer") from error
         kind, _, rest = data.partition(b"\0")
         if kind == b"failed":
-            family, message, hint = (part.decode() for part in rest.split(b"\0"))
-            made: DonjonError = FAMILIES[family](message, hint or None)
-            raise made
+            raise failed(rest)
         if not kind:
             raise PlatformError("the Keep's agent does not answer")
         return rest, descriptors[0] if descriptors else -1

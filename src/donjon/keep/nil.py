@@ -85,6 +85,7 @@ def run(
     module: Module,
     log: Logger = QUIET,
     on_listen: OnListen | None = None,
+    on_open: Callable[[], None] | None = None,
     on_ready: Callable[[], None] | None = None,
     stdio: tuple[int, int, int] = (0, 1, 2),
 ) -> int:
@@ -93,6 +94,7 @@ def run(
     Args:
         module: from `prepare` of the same launch.
         on_listen: called with name, host and port of each listener once it is bound.
+        on_open: called when everything is open, before any code of the guest's runs.
         on_ready: called when everything is open and linked, before the guest's `_start`; a start function of the
             module's, which compilers use to lay out its memory, has run by then.
         stdio: the host's descriptors for the guest's stdin, stdout and stderr.
@@ -109,12 +111,14 @@ def run(
     try:
         opener = _opener(launch, guest, log, on_listen)
         _open(launch, guest, log, opener, stdio)
+        if on_open is not None:
+            on_open()
         if config.limits.cpu is not None:
             _limit_cpu(config.limits.cpu)  # before linking, as that runs the module's start function
         try:
             instance = _link(guest, module, config.limits.memory)
         except Exit as ended:
-            return ended.code
+            return _exit_code(ended.code)
         entries = _entries(instance, log)
         if on_ready is not None:
             on_ready()

@@ -1,0 +1,292 @@
+"""What the workload's processes ask for, and the host gives or the agent makes: connections, addresses, identities.
+
+Every request brings the socket that its answer goes to, so that forks of the Keep can ask at the same time. Who asks is
+hostile, and so is who answers:
+
+- nothing here waits for either. An answer that its asker does not read is lost, a host that does not answer has a time
+- what is kept for both is counted: dials and listeners by the sallyport's own limits, peers, connections that arrived
+  and nobody waits for, makers, and requests for evidence
+- a connection out comes by the network, its announcement by the port, in any order; likewise a peer's name and its
+  connection. Each waits for the other. What comes in at the gate comes from the host: inside, nobody can play it
+- evidence is had one at a time, in a process that ends, however many ask
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from array import array
+from collections import deque
+
+from donjon.errors import DonjonError, ParseError, PlatformError
+from donjon.guest.evidence import SECONDS as EVIDENCE_SECONDS
+from donjon.guest.evidence import begin
+from donjon.guest.requests import answer, failure
+from donjon.sallyport import frames
+from donjon.sallyport.machine import DIALS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from donjon.guest.agent import Place
+    from donjon.guest.workload import Workload
+    from donjon.sallyport.machine import GuestMachine
+
+    Watch = Callable[[int, int, Callable[[int], None]], None]
+    Forget = Callable[[int], None]
+
+__all__ = ["Broker"]
+
+DIAL_SECONDS = 60.0
+"""For the host to connect, or to listen."""
+PEER_SECONDS = 2.0
+"""For the host to say who has connected."""
+MOST_PEERS, MOST_ARRIVED, MOST_MAKERS = 1024, 64, 2
+LONGEST = 4096
+"""Bytes of a request."""
+
+
+class Broker:
+    """One for a session.
+
+    Args:
+        watch, forget: have descriptors watched by the agent's loop; what it forgets, it does not close.
+    """
+
+    def __init__(self, machine: GuestMachine, place: Place, workload: Workload, watch: Watch, forget: Forget) -> None:
+        self._machine, self._place, self._workload = machine, place, workload
+        self._watch, self._forget = watch, forget
+        self._waiting: dict[int, tuple[socket.socket, float]] = {}  # number of a dial -> who asks, until
+        self._binding: dict[int, tuple[socket.socket, float]] = {}  # number of a listener -> who asks, until
+        self._expected: dict[int, tuple[socket.socket, float]] = {}  # source port -> who asks, until
+        self._arrived: dict[int, tuple[socket.socket, float]] = {}  # source port -> connection, until
+        self._curious: dict[tuple[int, int], tuple[socket.socket, float]] = {}  # guest and source port -> who asks
+        self._peers: dict[tuple[int, int], tuple[str, int]] = {}
+        self._makers = 0
+        self._wanted: deque[tuple[socket.socket, bytes]] = deque()
+        self._collecting: tuple[int, int, float] | None = None  # process, its pidfd, until
+        self._gate: socket.socket | None = None
+        if place.network:  # before there is another process that could take its port
+            self._gate = socket.create_server((place.address, place.gate_port), backlog=64)
+            self._gate.setblocking(False)
+            watch(self._gate.fileno(), select.POLLIN, lambda _: self._arrive())
+
+    def serve(self, asked: socket.socket, maker: bool = False) -> None:
+        """Answer what comes over this socket, until its other ends are closed."""
+
+        def act(_events: int) -> None:
+            try:
+                data, descriptors = _receive(asked)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._forget(asked.fileno())
+                asked.close()
+                self._makers -= maker
+                for number in descriptors:
+                    os.close(number)
+                return
+            asker = _asker(descriptors)
+            if asker is None:
+                return
+            try:
+                self._asked(asker, maker, data.decode().split("\0"))
+            except DonjonError as error:
+                _send(asker, failure(error))
+            except (ValueError, OSError) as error:
+                _send(asker, failure(PlatformError(f"cannot do that: {error}")))
+
+        self._watch(asked.fileno(), select.POLLIN, act)
+
+    # ---- the host's events
+
+    def take(self, event: object) -> None:
+        """What the host answers, or tells.
+
+        Raises:
+            ParseError: it is not what it can be.
+        """
+        if isinstance(event, frames.Dialed):
+            if event.id not in self._waiting:
+                return  # its time was over
+            if event.source_port in self._expected:
+                raise ParseError(
+                    f"sallyport: Dialed.source_port: expected one that no other connection has, got {event.source_port}"
+                )
+            self._expected[event.source_port] = self._waiting.pop(event.id)
+            self._deliver(event.source_port)
+        elif isinstance(event, frames.Bound):
+            self._answer(self._binding, event.id, answer("bound", event.host, str(event.port)))
+        elif isinstance(event, frames.DialFailed):
+            self._answer(self._waiting, event.id, failure(event.error()))
+        elif isinstance(event, frames.BindFailed):
+            self._answer(self._binding, event.id, failure(event.error()))
+        elif isinstance(event, frames.Peer):
+            key = event.guest_port, event.source_port
+            if key in self._curious:
+                _send(self._curious.pop(key)[0], answer("peer", event.host, str(event.port)))
+                return
+            if len(self._peers) >= MOST_PEERS:
+                del self._peers[next(iter(self._peers))]
+            self._peers[key] = (event.host, event.port)
+
+    def _answer(self, waiting: dict[int, tuple[socket.socket, float]], number: int, data: bytes) -> None:
+        if number in waiting:
+            _send(waiting.pop(number)[0], data)
+
+    def look_after(self, now: float) -> None:
+        """What has waited for too long."""
+        _expire(self._waiting, now, "the host does not answer")
+        _expire(self._binding, now, "the host does not answer")
+        _expire(self._expected, now, "the host has not delivered the connection")
+        _expire(self._curious, now, "the host has not said who that is")
+        for port, (connection, end) in list(self._arrived.items()):
+            if now > end:
+                del self._arrived[port]
+                connection.close()
+        if self._collecting is not None and now > self._collecting[2]:
+            os.kill(self._collecting[0], 9)  # its descriptor for the answer closes, and who asks is told so
+
+    # ---- requests
+
+    def _asked(self, asker: socket.socket, maker: bool, fields: list[str]) -> None:
+        now = time.monotonic()
+        match fields:
+            case ["reach", host, port]:
+                if self._gate is None:
+                    raise PlatformError("the machine has no network card")
+                if len(self._waiting) + len(self._expected) >= DIALS:
+                    raise PlatformError(f"cannot connect to {host}:{port}: {DIALS} other connections are being made")
+                self._waiting[self._machine.dial(host, int(port))] = (asker, now + DIAL_SECONDS)
+            case ["listening", name, prot, host, port, guest_port] if not maker:
+                number = self._machine.listening(name, prot, host, int(port), int(guest_port))
+                self._binding[number] = (asker, now + DIAL_SECONDS)
+            case ["peer", guest_port, source_port] if not maker:
+                key = int(guest_port), int(source_port)
+                if key in self._peers:
+                    host, outside = self._peers.pop(key)
+                    _send(asker, answer("peer", host, str(outside)))
+                elif key in self._curious or len(self._curious) >= MOST_ARRIVED:
+                    raise PlatformError("the host has not said who that is")
+                else:
+                    self._curious[key] = (asker, now + PEER_SECONDS)
+            case ["identity"] if not maker:
+                self._make(asker)
+            case ["evidence", text] if maker:
+                self._want(asker, bytes.fromhex(text))
+            case _:
+                raise ParseError("request of a Keep: expected one that it may make")
+
+    def _make(self, asker: socket.socket) -> None:
+        """Start a maker, and give the Keep the end of its pipe."""
+        from donjon.guest.keep import maker_of
+        from donjon.identity.apart import Apart
+
+        if self._makers >= MOST_MAKERS:
+            raise PlatformError(f"{MOST_MAKERS} identities are being made already")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            making = Apart(maker_of(self._workload, self._place, theirs), keep=(theirs.fileno(),))
+        _, reader = making.give_away()
+        self._makers += 1
+        self.serve(ours, maker=True)
+        _send(asker, b"making\0", reader)
+        os.close(reader)
+
+    def _want(self, asker: socket.socket, report_data: bytes) -> None:
+        """Have evidence made: TDX's takes seconds, so in another process, and by one at a time."""
+        if self._place.tee is None:
+            raise PlatformError("this machine has no TEE that could give evidence")
+        if len(self._wanted) >= MOST_MAKERS:
+            raise PlatformError(f"{MOST_MAKERS} other pieces of evidence are being made")
+        self._wanted.append((asker, report_data))
+        self._collect()
+
+    def _collect(self) -> None:
+        if self._collecting is not None or not self._wanted:
+            return
+        asker, report_data = self._wanted.popleft()
+        with asker:
+            pid = begin(self._place, report_data, asker)
+        descriptor = os.pidfd_open(pid)
+        self._collecting = (pid, descriptor, time.monotonic() + EVIDENCE_SECONDS)
+
+        def ended(_events: int) -> None:
+            self._forget(descriptor)
+            os.close(descriptor)
+            self._collecting = None
+            self._collect()
+
+        self._watch(descriptor, select.POLLIN, ended)
+
+    # ---- connections that come in through the gate
+
+    def _arrive(self) -> None:
+        assert self._gate is not None  # noqa: S101 - it is what is watched
+        try:
+            connection, (host, port) = self._gate.accept()
+        except OSError:
+            return
+        if host != self._place.gateway:
+            connection.close()  # a process inside, which would take the host's part
+            return
+        if port in self._arrived:
+            self._arrived.pop(port)[0].close()
+        elif len(self._arrived) >= MOST_ARRIVED:
+            self._arrived.pop(next(iter(self._arrived)))[0].close()
+        self._arrived[port] = (connection, time.monotonic() + DIAL_SECONDS)
+        self._deliver(port)
+
+    def _deliver(self, port: int) -> None:
+        """Hand a connection over, once the host has both announced and made it."""
+        if port in self._arrived and port in self._expected:
+            with self._arrived.pop(port)[0] as connection:
+                _send(self._expected.pop(port)[0], b"reached\0", connection.fileno())
+
+
+def _receive(asked: socket.socket) -> tuple[bytes, list[int]]:
+    """A request and what came with it; as `socket.recv_fds`, which forgets its flags, and so waits."""
+    data, more, _, _ = asked.recvmsg(LONGEST, socket.CMSG_LEN(4), socket.MSG_DONTWAIT)
+    found = array("i")
+    for level, kind, given in more:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(given[: len(given) // 4 * 4])
+    return data, list(found)
+
+
+def _asker(descriptors: list[int]) -> socket.socket | None:
+    """Where an answer goes; None: what came is no such socket, and nobody is answered."""
+    for number in descriptors:
+        try:
+            found = socket.socket(fileno=number)
+        except OSError:
+            os.close(number)
+            continue
+        if (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            return found
+        found.close()
+    return None
+
+
+def _send(asker: socket.socket, data: bytes, *descriptors: int) -> None:
+    """Answer; it is lost where nobody takes it."""
+    given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+    try:
+        asker.sendmsg([data], given, socket.MSG_DONTWAIT)  # as `send_fds`, which forgets its flags
+    except OSError:
+        pass  # who asked has ended
+    finally:
+        asker.close()
+
+
+def _expire(waiting: dict[Any, tuple[socket.socket, float]], now: float, why: str) -> None:
+    for key, (asker, end) in list(waiting.items()):
+        if now > end:
+            del waiting[key]
+            _send(asker, failure(PlatformError(why)))

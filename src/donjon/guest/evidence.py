@@ -1,0 +1,129 @@
+"""The hardware's evidence, which only root may ask for: by processes that do this one thing and end.
+
+What the kernel's interface returns has passed through the host: certificates beside an SNP report, a whole quote of
+TDX. So it is parsed where neither process 1 nor the sallyport is, without a capability, and for a limited time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from donjon.errors import PlatformError, VerifyError
+from donjon.guest.requests import LONGEST, failed, failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from donjon.guest.agent import Place
+
+__all__ = ["SECONDS", "begin", "check_named"]
+
+SECONDS = 60.0
+"""The longest that evidence may take; the kernel itself gives up on a quote of TDX's after 30."""
+NAMED = 64
+"""Bytes of what a launcher can name, at most."""
+
+
+def check_named(place: Place, digest: bytes) -> None:
+    """See that the hardware names this launch: its launcher has put the descriptor's digest where it signs it.
+
+    Raises:
+        VerifyError: it names another, or none. PlatformError: there is no evidence.
+    """
+    named = _named(place)
+    if named != digest.ljust(len(named), b"\0"):
+        raise VerifyError(
+            f"launch descriptor: the hardware names the workload {named[:32].hex()}, got {digest.hex()}",
+            "the machine was started for another launch than the one that was handed over",
+        )
+
+
+def _named(place: Place) -> bytes:
+    """What the hardware says that the launcher has named."""
+    reader, writer = os.pipe()
+    pid = _fork(place, writer, lambda: _claimed(place))
+    os.close(writer)
+    data = b""
+    end = time.monotonic() + SECONDS
+    try:
+        poller = select.poll()
+        poller.register(reader, select.POLLIN)
+        while (left := end - time.monotonic()) > 0:
+            if poller.poll(left * 1000):
+                more = os.read(reader, LONGEST)
+                if not more:
+                    break
+                data += more
+        else:
+            os.kill(pid, 9)
+    finally:
+        os.close(reader)
+        os.waitpid(pid, 0)
+    kind, _, rest = data.partition(b"\0")
+    if kind == b"failed":
+        raise failed(rest)
+    if kind != b"named" or not 0 < len(rest) <= NAMED:
+        raise PlatformError(f"the TEE gave no evidence within {SECONDS:g} s")
+    return rest
+
+
+def _claimed(place: Place) -> bytes:
+    from donjon.tee import load
+
+    value = _collected(place, bytes(64))
+    kind = load(str(place.tee))
+    evidence, _ = kind.parse(value)
+    _, named = kind.claimed(evidence)
+    return b"named\0" + named
+
+
+def begin(place: Place, report_data: bytes, asker: socket.socket) -> int:
+    """Start a process that has evidence made and sends it, or why there is none; the process's number."""
+
+    def make() -> bytes:
+        data = b"evidence\0" + _collected(place, report_data)
+        if len(data) > LONGEST:
+            raise PlatformError(f"evidence: expected at most {LONGEST} bytes, got {len(data)}")
+        return data
+
+    os.set_blocking(asker.fileno(), False)
+    return _fork(place, asker.fileno(), make)
+
+
+def _collected(place: Place, report_data: bytes) -> bytes:
+    from importlib import import_module
+
+    value: bytes = import_module(f"donjon.tee.{place.tee}.collect").collect(report_data, root=place.tsm)
+    return value
+
+
+def _fork(place: Place, writer: int, make: Callable[[], bytes]) -> int:
+    """Have a process of its own write what is made, or why it is not."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        try:
+            _give_up(place, writer)
+            data = make()
+        except BaseException as error:  # this process must not go on as if it were process 1
+            data = failure(error)
+        os.write(writer, data)
+    finally:
+        os._exit(0)
+
+
+def _give_up(place: Place, writer: int) -> None:
+    """Be root without its powers: the owner of the kernel's interface, and no more."""
+    from donjon.guest import linux
+    from donjon.guest.confine import hold
+
+    null = os.open(os.devnull, os.O_RDWR)
+    hold((null, null, null), writer)
+    if place.confined:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        linux.keep_capabilities()
