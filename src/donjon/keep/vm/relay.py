@@ -203,6 +203,8 @@ class Relay:
         self._ended = self._ended or now
         if now - max(self.delivered, self._ended) > STALL_SECONDS or now - self._ended > FINISH_SECONDS:
             return False
+        self._again.cancel()
+        self._again = self.loop.after(LOOK_SECONDS, lambda: None)  # so that somebody who waits asks again
         return any(pair.owes for pair in self._pairs)
 
     def close(self) -> None:
