@@ -178,6 +178,17 @@ RUN = Command(
             default="auto", words=("auto", "kvm", "tcg"),
         ),
         Option(
+            "--signatures", "FILE", "signatures of the image that `donjon sign` made, for a machine of snp", files=True,
+        ),
+        Option(
+            "--firmware", "FILE", "firmware of a machine of snp or tdx; by default where packages put it",
+            files=True,
+        ),
+        Option(
+            "--output", "", "let the host see what the program writes in snp or tdx: the workload's digest says so"
+        ),
+        Option("--debug", "", "boot the image that has a console, and log what that says; it measures differently"),
+        Option(
             "--boot-seconds", "SECONDS", "how long a virtual machine may take to start", env="BOOT_SECONDS",
             default="120", check="donjon.cli.run:seconds",
         ),
