@@ -102,7 +102,9 @@ def test_a_folder_that_is_no_lab_is_refused(tmp_path: Path, image: Image) -> Non
 
 def test_an_image_that_is_gone_is_told(lab: str, image: Image) -> None:
     Path(image.kernel).unlink()
-    with pytest.raises(PlatformError, match="cannot read .*bzImage: no such file", check=lambda error: bool(error.hint)):
+    with pytest.raises(
+        PlatformError, match="cannot read .*bzImage: no such file", check=lambda error: bool(error.hint)
+    ):
         Simulated(Launch(b"", sim=lab), DIGEST, image)
 
 
