@@ -135,7 +135,12 @@ class Machine:
         device, far = socket.socketpair()
         self._port, self._device = ours, device
         ports = [(TEST_PORT, theirs), *([(NAME, far)] if processor is not None else [])]
-        words = [qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16", "-m", "320M"]
+        words = [
+            qemu(),
+            "-M",
+            "q35,graphics=off,usb=off,vmport=off",
+            *"-accel tcg -cpu max,-cx16,-erms -m 320M".split(),
+        ]
         words += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
         words += ["-kernel", f"/proc/self/fd/{files[0]}", "-initrd", f"/proc/self/fd/{files[1]}"]
         words += ["-append", parts.cmdline, "-device", "virtio-serial-pci,id=ports,max_ports=4"]

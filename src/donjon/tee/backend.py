@@ -26,13 +26,14 @@ class Measured:
     """What reports of guests from an image will hold.
 
     Args:
-        policy: key of the TEE's table in a policy → values in hex, each of which is one such guest's.
+        policy: key of the TEE's table in a policy → values in hex, each of which is one such guest's; or whether it
+            allows something.
         firmware: the file; data: its bytes.
         about: which guests, or which programs, this holds for.
         note: what is not here, and why; empty where nothing is missing.
     """
 
-    policy: Mapping[str, Sequence[str]]
+    policy: Mapping[str, Sequence[str] | bool]
     firmware: str
     data: bytes
     about: str
@@ -51,6 +52,7 @@ class Backend(Protocol):
         vcpus: Sequence[int],
         cpus: Sequence[str],
         given: str | None,
+        debug: bool = False,
     ) -> Measured:
         """Compute what guests from these files will report.
 
@@ -58,6 +60,7 @@ class Backend(Protocol):
             vcpus, cpus: numbers of virtual processors and models, every pair of them; ignored where they are not
                 measured.
             given: the path of firmware; else DONJON_FIRMWARE, else where packages put it.
+            debug: the guest can be looked into, where hardware tells such guests apart.
         Raises:
             PlatformError, UsageError, ParseError: there is no firmware, or none that will do; a value does not fit.
         """

@@ -101,7 +101,7 @@ class Boot:
                 self._accel, self.how = _accelerator(accel, qemu, log)
                 if launch.sim is not None:
                     parts = self._simulate(launch, described.digest(), debug)
-                    own = words.kvm(self._accel, memory, None)
+                    own = words.kvm(self._accel, memory, _qboot(qemu.path))
                 else:
                     self.image = images.find("debug" if debug else "production")
                     parts = self.image.vmlinux, self.image.initrd_raw

@@ -3,8 +3,8 @@
 The files are read once. What was read is measured, and QEMU gets these very bytes: sealed memory without a name, which
 nobody can change in between. They are the bzImage and the compressed initramfs, as those are what hardware measures.
 
-Nothing that the machine says here is believed. One that asks without reading the answers is not heard until it does; one
-that says what is no request has no port any more, and no evidence either; its workload goes on.
+Nothing that the machine says here is believed. One that asks without reading the answers is not heard until it does;
+one that says what is no request has no port any more, and no evidence either; its workload goes on.
 """
 
 from __future__ import annotations

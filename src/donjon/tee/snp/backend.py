@@ -138,12 +138,22 @@ def requirements(version: tuple[int, ...]) -> None:
 
 
 def expect(
-    kernel: bytes, initrd: bytes, cmdline: str, *, vcpus: Sequence[int], cpus: Sequence[str], given: str | None
+    kernel: bytes,
+    initrd: bytes,
+    cmdline: str,
+    *,
+    vcpus: Sequence[int],
+    cpus: Sequence[str],
+    given: str | None,
+    debug: bool = False,
 ) -> Measured:
     """As `donjon.tee.backend.Backend`: a launch digest for each pair of number and model."""
     path, data = firmware(given)
     digests = [launch_digest(data, kernel, initrd, cmdline, count, cpu).hex() for cpu in cpus for count in vcpus]
-    return Measured({"hash": digests}, path, data, f"{','.join(map(str, vcpus))} x {','.join(cpus)}")
+    policy: dict[str, Sequence[str] | bool] = {"hash": digests}
+    if debug:
+        policy["allow_debug"] = True  # POLICY.DEBUG of reports, which the launch digest does not cover
+    return Measured(policy, path, data, f"{','.join(map(str, vcpus))} x {','.join(cpus)}")
 
 
 def firmware(given: str | None) -> tuple[str, bytes]:

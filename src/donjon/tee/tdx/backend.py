@@ -131,6 +131,7 @@ def expect(
     vcpus: Sequence[int],  # noqa: ARG001 - neither is measured
     cpus: Sequence[str],  # noqa: ARG001
     given: str | None,
+    debug: bool = False,  # noqa: ARG001 - QEMU starts no TDs that can be looked into
 ) -> Measured:
     """As `donjon.tee.backend.Backend`: MRTD, RTMR1 and RTMR2, which hold for any number of processors."""
     path, data = firmware(given)
