@@ -16,7 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BOOTS", "NEEDS", "PAGES", "ROOT", "SKIPS", "Block", "Command", "anchors", "blocks", "commands", "links", "matches"]
+__all__ = [
+    "BOOTS",
+    "NEEDS",
+    "PAGES",
+    "ROOT",
+    "SKIPS",
+    "Block",
+    "Command",
+    "anchors",
+    "blocks",
+    "commands",
+    "links",
+    "matches",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
