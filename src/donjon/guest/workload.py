@@ -13,10 +13,9 @@ are what the host may decide anyway, as it decides whether a Keep runs.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from donjon.errors import ParseError, UsageError, VerifyError
 from donjon.log import DEFAULT, parse_filter, printable
+from donjon.sums import sha256
 from donjon.workload import Descriptor, File, package
 from donjon.workload.tree import CONFIG, MAIN
 
@@ -81,7 +80,7 @@ class Workload:
         for name, digest in descriptor.roots.items():
             if ROOTS + name not in files:
                 continue  # Enarx.toml has it in line, or `launch` misses it
-            came = sha256(files[ROOTS + name]).digest()
+            came = sha256(files[ROOTS + name])
             if came != digest:
                 raise VerifyError(
                     f"launch: expected roots.{printable(name)} with SHA-256 {digest.hex()}, got {came.hex()}"

@@ -16,10 +16,9 @@ hashes that were made of other things; the hash of a file can never pass for it.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from donjon.errors import ParseError
 from donjon.log import printable
+from donjon.sums import sha256
 from donjon.workload.tree import canonical
 
 TYPE_CHECKING = False
@@ -119,7 +118,7 @@ class Descriptor:
 
     def digest(self) -> bytes:
         """The workload's digest: 32 bytes."""
-        return sha256(DOMAIN + self.json()).digest()
+        return sha256(DOMAIN + self.json())
 
 
 def _digest(value: object, where: str) -> bytes:

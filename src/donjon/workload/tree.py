@@ -11,8 +11,9 @@ Source: enarx/drawbridge 0.4.3, crates/type: TreeDirectory, ContentDigest, Meta;
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import new
+from binascii import b2a_base64
+
+from donjon.sums import new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class File:
     __slots__ = ("_hashes", "kind", "length")
 
     def __init__(self, content: bytes, kind: str) -> None:
-        self._hashes = tuple(new(name.replace("-", ""), content).digest() for name in ALGORITHMS)
+        self._hashes = tuple(_hashed(name.replace("-", ""), content) for name in ALGORITHMS)
         self.length = len(content)
         self.kind = kind
 
@@ -55,8 +56,15 @@ class File:
 
     def entry(self) -> dict[str, object]:
         """As it stands in a directory, keys in their order."""
-        hashes = {name: b64encode(found).decode() for name, found in zip(ALGORITHMS, self._hashes, strict=True)}
+        texts = (b2a_base64(found, newline=False).decode() for found in self._hashes)
+        hashes = dict(zip(ALGORITHMS, texts, strict=True))
         return {"digest": hashes, "length": self.length, "type": self.kind}
+
+
+def _hashed(name: str, content: bytes) -> bytes:
+    found = new(name, len(content))
+    found.update(content)
+    return found.digest()
 
 
 def directory(entries: Mapping[str, File]) -> bytes:
