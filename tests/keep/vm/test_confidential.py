@@ -130,7 +130,7 @@ def test_what_cannot_be_started_is_refused_before_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(error, match=complaint):
-        run(tmp_path, monkeypatch, backend, **more)
+        run(tmp_path, monkeypatch, backend, **more)  # type: ignore[arg-type]
     assert not (tmp_path / "pid").exists()
 
 
