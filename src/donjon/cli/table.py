@@ -163,6 +163,10 @@ RUN = Command(
             words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
         ),
         Option(
+            "--sandbox", "WHEN", "confine the process that holds the program: auto (as far as this machine can), on "
+            "(or it does not start) or off", env="SANDBOX", default="auto", words=("auto", "on", "off"),
+        ),
+        Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
             "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
         ),
@@ -178,6 +182,17 @@ RUN = Command(
             "--accel", "NAME", "what a machine of kvm runs on: kvm, tcg (emulated, slow), or auto", env="ACCEL",
             default="auto", words=("auto", "kvm", "tcg"),
         ),
+        Option(
+            "--signatures", "FILE", "signatures of the image that `donjon sign` made, for a machine of snp", files=True,
+        ),
+        Option(
+            "--firmware", "FILE", "firmware of a machine of snp or tdx; by default where packages put it",
+            files=True,
+        ),
+        Option(
+            "--output", "", "let the host see what the program writes in snp or tdx: the workload's digest says so"
+        ),
+        Option("--debug", "", "boot the image that has a console, and log what that says; it measures differently"),
         Option(
             "--boot-seconds", "SECONDS", "how long a virtual machine may take to start", env="BOOT_SECONDS",
             default="120", check="donjon.cli.run:seconds",

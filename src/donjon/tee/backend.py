@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from donjon.errors import PlatformError
+from donjon.tee.signatures import Signatures
 
-__all__ = ["DEVICE_PROPERTIES", "MIB", "Backend", "Measured", "check_version"]
+__all__ = ["DEVICE_PROPERTIES", "MIB", "Backend", "Cpuid", "Measured", "check_version"]
 
 DEVICE_PROPERTIES = "disable-legacy=on,iommu_platform=on"
 """What every virtio device needs: it sees only the memory that the guest shares with it."""
 MIB = 1 << 20
+Cpuid = Callable[[int], tuple[int, int, int, int] | None]
+"""Leaf -> EAX, EBX, ECX, EDX; None where it is not to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,36 @@ class Backend(Protocol):
             debug: the guest can be looked into, where hardware tells such guests apart.
         Raises:
             PlatformError, UsageError, ParseError: there is no firmware, or none that will do; a value does not fit.
+        """
+
+    def requirements(self, version: tuple[int, ...]) -> None:
+        """Check QEMU's version.
+
+        Raises:
+            PlatformError: it is too old for such guests.
+        """
+
+    def start(
+        self,
+        *,
+        memory: int,
+        workload: bytes,
+        given: str | None,
+        debug: bool,
+        signatures: Signatures | None,
+        cpuid: Cpuid,
+    ) -> list[str]:
+        """QEMU's words for a machine with one virtual processor; not those for kernel and devices.
+
+        Args:
+            memory: in bytes.
+            workload: 32 bytes that its reports will carry.
+            given: the path of firmware, as for `expect`.
+            debug: the host may read the guest, and reports say so.
+            signatures: of the image.
+            cpuid: asks this machine's processor.
+        Raises:
+            DonjonError: there is no firmware, or none that will do; something does not fit.
         """
 
 
