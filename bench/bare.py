@@ -101,12 +101,14 @@ def busybox(setting: Setting) -> Path | None:
 
 
 def static(program: bytes) -> bool:
-    """Whether an ELF program of 64 bits asks for no loader (it has no PT_INTERP)."""
+    """Whether this is an ELF program of 64 bits that asks for no loader (it has no PT_INTERP)."""
+    if program[:5] != b"\x7fELF\x02":
+        return False
     start, size, count = (
         int.from_bytes(program[at : at + length], "little") for at, length in ((32, 8), (54, 2), (56, 2))
     )
-    kinds = [program[at : at + 4] for at in range(start, start + size * count, size)]
-    return program[:5] == b"\x7fELF\x02" and (3).to_bytes(4, "little") not in kinds
+    kinds = (program[start + size * number :][:4] for number in range(count))
+    return (3).to_bytes(4, "little") not in kinds
 
 
 def write(setting: Setting, name: str, entries: Mapping[str, cpio.Entry]) -> Path:
