@@ -25,6 +25,8 @@ __all__ = ["FILES", "FORMAT", "LIMIT", "canonical", "make", "parse"]
 FORMAT = 1
 FILES = ("bzImage", "vmlinux", "initrd.zst", "initrd.cpio")
 LIMIT = 4 << 20  # bytes
+MOST = 1 << 40
+"""Bytes of a file, or of a part: a number above it is a mistake."""
 
 
 def make(
@@ -107,7 +109,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(files, dict) or set(files) != set(FILES):
         raise ParseError(f"{name}: expected files {', '.join(FILES)}")
     for file, about in files.items():
-        if not _has(about, size=int, sha256=str) or about["size"] < 0:
+        if not _has(about, size=int, sha256=str):
             raise ParseError(f"{name}: files.{file}: expected size and sha256")
     for key, fields in _ROWS.items():
         rows = found.get(key)
@@ -124,4 +126,7 @@ _ROWS: dict[str, dict[str, type]] = {
 
 
 def _has(row: object, **fields: type) -> bool:
-    return isinstance(row, dict) and all(type(row.get(key)) is kind for key, kind in fields.items())
+    """Whether `row` has these fields of these types; a number is one of bytes."""
+    if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in fields.items()):
+        return False
+    return all(0 <= row[key] < MOST for key, kind in fields.items() if kind is int)

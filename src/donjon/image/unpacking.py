@@ -100,7 +100,7 @@ def wheel(data: bytes, name: str) -> Iterator[Item]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for info in archive.infolist():
-                if info.is_dir():
+                if info.filename.endswith("/"):
                     continue
                 total += info.file_size
                 if total > LIMIT:
@@ -117,6 +117,6 @@ def _words(error: Exception) -> str:
 
 def _inside(path: str, name: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts or path.startswith("/") or "\0" in path or "\\" in path:
+    if not parts or ".." in parts or path.startswith("/") or "\0" in path or "\\" in path:
         raise ParseError(f"{name}: {printable(path[:200])} leads out of the package")
     return "/".join(parts)
