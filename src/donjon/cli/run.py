@@ -41,9 +41,9 @@ def run(options: Options) -> int:
     if options.memory or options.signatures or options.firmware or options.output or options.debug:
         _refuse_machine(options)
     if launch.config.limits.cpu is not None:
-        return _run_beside(launch, log, options.log_filter)
+        return _run_beside(launch, log, options.log_filter, options.sandbox)
     module = prepare(launch, Cache.of_user(log))
-    return run_here(launch, module, log)
+    return run_here(launch, module, log, sandbox=options.sandbox)
 
 
 _SIGNS = (
@@ -69,14 +69,17 @@ def _choose(options: Options, log: Logger) -> str:
     if options.backend == "auto" and options.require is None and not any(map(os.path.exists, _SIGNS)):
         return "nil"
     from donjon.errors import UsageError
+    from donjon.keep.launch import TSM
     from donjon.platform import BACKENDS
     from donjon.platform.choice import choose
 
     if options.require is not None:
         if options.sim is not None:
             raise UsageError(f"--sim: simulated hardware is not what --require {options.require} demands", "remove one")
-        if options.tsm != "/sys/kernel/config/tsm/report":
+        if options.tsm != TSM:
             raise UsageError(f"--tsm: a directory of anybody's is not what --require {options.require} demands")
+    if options.backend == "auto" and (options.sim is not None or options.tsm != TSM):
+        return "nil"  # whoever brings evidence along does without this machine's
     chosen = choose(options.backend, options.require, log.warn, can=BACKENDS)
     if chosen.in_place:
         log.info(f"this machine is a guest of {chosen.tee}: the Keep runs in place")
@@ -91,6 +94,8 @@ def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options)
 
     if options.tsm != TSM:
         raise UsageError(f"--tsm: a Keep in a virtual machine ({backend}) has the evidence of that", "remove it")
+    if options.sandbox == "off":
+        raise UsageError("--sandbox off: a Keep in a virtual machine is always confined there", "remove it")
     if options.sim is not None and backend != "kvm":
         raise UsageError(f"--sim: a machine of {backend} has real hardware", "simulated hardware is for --backend kvm")
     for option in ("signatures", "firmware", "output"):
@@ -155,14 +160,14 @@ def seconds(value: str, where: str) -> float:
     raise UsageError(f'{where}: expected 1 to 99999 seconds, got "{value[:20]}"', "for example 300")
 
 
-def _run_beside(launch: Launch, log: Logger, levels: str) -> int:
+def _run_beside(launch: Launch, log: Logger, levels: str, sandbox: str) -> int:
     """Run it in a process of its own: when its time is over the kernel ends that one, and this one tells the user."""
     import os
     import signal
 
     from donjon.keep.process import Keep
 
-    with Keep.start_launch(launch, 0, 1, 2, log, levels) as keep:
+    with Keep.start_launch(launch, 0, 1, 2, log, levels, sandbox) as keep:
 
         def end_both(number: int, _frame: object) -> None:
             os.kill(keep.pid, signal.SIGKILL)

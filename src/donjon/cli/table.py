@@ -163,6 +163,10 @@ RUN = Command(
             words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
         ),
         Option(
+            "--sandbox", "WHEN", "confine the process that holds the program: auto (as far as this machine can), on "
+            "(or it does not start) or off", env="SANDBOX", default="auto", words=("auto", "on", "off"),
+        ),
+        Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
             "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
         ),
