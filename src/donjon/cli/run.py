@@ -78,9 +78,14 @@ def _choose(options: Options, log: Logger) -> str:
             raise UsageError(f"--sim: simulated hardware is not what --require {options.require} demands", "remove one")
         if options.tsm != TSM:
             raise UsageError(f"--tsm: a directory of anybody's is not what --require {options.require} demands")
+        if options.debug:
+            raise UsageError(
+                f"--debug: a machine that the host can look into is not what --require {options.require} demands"
+            )
     if options.backend == "auto" and (options.sim is not None or options.tsm != TSM):
         return "nil"  # whoever brings evidence along does without this machine's
-    chosen = choose(options.backend, options.require, log.warn, can=BACKENDS)
+    brought = ("Firmware",) * (options.firmware is not None) + ("Guest image",) * options.debug
+    chosen = choose(options.backend, options.require, log.warn, can=BACKENDS, brought=brought)
     if chosen.in_place:
         log.info(f"this machine is a guest of {chosen.tee}: the Keep runs in place")
     return chosen.backend
