@@ -34,6 +34,7 @@ from donjon.cli import platform as cli_platform
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError
 from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
+from donjon.keep import registry
 from donjon.platform import backends, caching, choice, doctor, facts, kvm, qemu
 from donjon.platform.machine import Recorded
 from donjon.sallyport import frames, machine
@@ -310,6 +311,22 @@ def sallyport_host(data: bytes) -> None:
 def sallyport_guest(data: bytes) -> None:
     """Any bytes of a host are events or a violation, the same however they are cut; nothing grows."""
     sallyport_end("guest", data)
+
+
+def entries() -> list[bytes]:
+    """Of Keeps with and without listeners."""
+    listeners = [("echo", "::", 10_000), ("", "127.0.0.1", 1)]
+    made = (registry.Entry("web", 4711, "x:1", "nil", "ab" * 32, some, 1, True) for some in ((), listeners))
+    return [json.dumps(entry.fields()).encode() for entry in made]
+
+
+@target("registry.entry", seeds=entries, longest=4096)
+def registry_entry(data: bytes) -> None:
+    """Any bytes are an entry, which is written as it was read, or refused."""
+    entry = refused(lambda: registry.parse(data))
+    if entry is not None:
+        assert registry.parse(json.dumps(entry.fields()).encode()).fields() == entry.fields()
+        assert "/" not in entry.name
 
 
 # steward

@@ -46,7 +46,7 @@ def run(options: Options) -> int:
         return _run_beside(launch, log, options)
     if options.name is None:
         return run_here(launch, prepare(launch, Cache.of_user(log)), log, sandbox=options.sandbox)
-    listed = _Listed(launch, "nil", options.name)
+    listed = _Listed(launch, "nil", options.name, log)
     module = prepare(launch, Cache.of_user(log), describe=True)
     return run_here(launch, module, log, listed.listening, sandbox=options.sandbox, on_open=listed.open)
 
@@ -112,7 +112,7 @@ def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options)
         from donjon.tee.signatures import MAX_FILE, parse
 
         signatures = parse(read(options.signatures, MAX_FILE))
-    listed = _Listed(launch, backend, options.name)
+    listed = _Listed(launch, backend, options.name, log)
     return run_in_machine(
         launch,
         log,
@@ -172,19 +172,27 @@ class _Listed:
     """What `donjon ps` shows of this Keep, gathered while it starts.
 
     Args:
-        name: None: one is made up.
+        name: None: one is made up; and where it cannot be listed, it runs all the same.
     """
 
-    def __init__(self, launch: Launch, backend: str, name: str | None) -> None:
-        from donjon.keep.registry import Directory, check_name, fresh_name
+    def __init__(self, launch: Launch, backend: str, name: str | None, log: Logger) -> None:
+        from donjon.keep.registry import check_name, fresh_name
 
         self._launch = launch
         self._backend = backend
+        self._named = name is not None
         self._name = fresh_name(launch.name) if name is None else name
         self._listeners: list[tuple[str, str, int]] = []
+        self._log = log
         check_name(self._name)
+        if self._named:
+            self._check_free()  # before anything is begun
+
+    def _check_free(self) -> None:
+        from donjon.keep.registry import Directory
+
         with Directory() as directory:
-            directory.check_free(self._name)  # before anything is begun
+            directory.check_free(self._name)
 
     def listening(self, name: str, host: str, port: int) -> None:
         self._listeners.append((name, host, port))
@@ -193,10 +201,16 @@ class _Listed:
         """Everything is open: the Keep is there."""
         import os
 
+        from donjon.errors import PlatformError
         from donjon.keep.detached import STARTED, say_started
         from donjon.keep.registry import register, workload_of
 
-        register(self._name, self._backend, workload_of(self._launch), self._listeners, STARTED in os.environ)
+        try:
+            register(self._name, self._backend, workload_of(self._launch), self._listeners, STARTED in os.environ)
+        except PlatformError as error:
+            if self._named:
+                raise
+            self._log.warn(f"`donjon ps` does not list this Keep: {error.message}")
         say_started()
 
 
@@ -236,7 +250,7 @@ def _run_beside(launch: Launch, log: Logger, options: Options) -> int:
 
     from donjon.keep.process import Keep
 
-    listed = _Listed(launch, "nil", options.name) if options.name is not None else None
+    listed = _Listed(launch, "nil", options.name, log) if options.name is not None else None
     with Keep.start_launch(launch, 0, 1, 2, log, options.log_filter, options.sandbox) as keep:
 
         def end_both(number: int, _frame: object) -> None:
