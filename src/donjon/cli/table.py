@@ -268,7 +268,7 @@ _LIST = (
             "It lists this user's Keeps on this machine: those that were started with --detach or --name, and those in "
             "virtual machines."
         ),
-        examples=(("donjon ps", "name, process, backend, since when, workload and listeners"),),
+        examples=(("donjon ps", "name, process, backend, listeners, ..."),),
     ),
     Command(
         "logs",
@@ -287,7 +287,7 @@ _LIST = (
         group="Run",
         arguments=(Argument("NAME", "the Keep, as donjon ps lists it"),),
         options=(Option("--time", "SECONDS", "how long it may take before it is killed", default="10"),),
-        examples=(("donjon stop web", "asks it to end (SIGTERM), and kills it 10 seconds later if it has not"),),
+        examples=(("donjon stop web", "asks it to end, kills it 10 seconds later"),),
     ),
     Command(
         "config init",
