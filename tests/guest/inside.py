@@ -6,6 +6,7 @@ looked at is the image's own. What process 1 finds, the Keep's process has from 
 
 from __future__ import annotations
 
+import _socket
 import ctypes
 import errno
 import json
@@ -64,7 +65,7 @@ def around() -> None:
         FOUND["swaps"] = file.read().splitlines()[1:]
     FOUND["lockdown"] = init.facts()
     for name in (
-        "kernel/panic_on_oops", "kernel/panic", "kernel/sysrq", "kernel/io_uring_disabled", "kernel/yama/ptrace_scope",
+        "kernel/panic_on_oops", "kernel/panic", "kernel/io_uring_disabled", "kernel/yama/ptrace_scope",
         "user/max_user_namespaces", "kernel/unprivileged_bpf_disabled", "kernel/kexec_load_disabled",
     ):  # fmt: skip
         FOUND[name] = init._line(f"/proc/sys/{name}")
@@ -111,7 +112,7 @@ def asked(number: int, *arguments: Any) -> int:
 # ---- the Keep
 
 
-def burgle(workload: object, place: agent.Place, reporter: Any, requests: socket.socket) -> int:
+def burgle(workload: object, place: agent.Place, reporter: Any, requests: _socket.socket) -> int:
     """What a Keep's process can reach that has broken out of the engine."""
     confine.confine(confine.KEEP)
     reporter.send("open")

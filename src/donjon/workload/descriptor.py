@@ -16,11 +16,10 @@ hashes that were made of other things; the hash of a file can never pass for it.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from donjon.errors import ParseError
+from donjon.hashes import sha256
 from donjon.log import printable
-from donjon.workload.tree import canonical
+from donjon.workload.canonical import canonical, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,12 +69,10 @@ class Descriptor:
         Raises:
             ParseError: it is none, or not in that form.
         """
-        import json
-
         if len(data) > LARGEST:
             raise ParseError(f"{where}: expected at most {LARGEST} bytes, got {len(data)}")
         try:
-            found = json.loads(data.decode())
+            found = parse(data)
         except (ValueError, RecursionError) as error:
             raise ParseError(f"{where}: expected JSON in UTF-8, got something else") from error
         if not isinstance(found, dict):
@@ -119,7 +116,7 @@ class Descriptor:
 
     def digest(self) -> bytes:
         """The workload's digest: 32 bytes."""
-        return sha256(DOMAIN + self.json()).digest()
+        return sha256(DOMAIN + self.json())
 
 
 def _digest(value: object, where: str) -> bytes:
