@@ -83,7 +83,7 @@ LAYERS = (
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
         "rules and protocols: bytes in, bytes out",
     ),
-    Layer(("donjon.errors", "donjon.hashes", "donjon.log", "donjon.wire", "donjon.tee"), "what everybody may use"),
+    Layer(("donjon.errors", "donjon.log", "donjon.sums", "donjon.wire", "donjon.tee"), "what everybody may use"),
 )
 
 # Exceptions to «nothing beside it»: importer, imported, reason.

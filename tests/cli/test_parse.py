@@ -10,8 +10,11 @@ from donjon.cli.table import COMMANDS, GLOBAL
 from donjon.errors import UsageError
 
 LOG = {"log_filter": "info", "log_target": "stderr", "help": False, "version": False}
-ATTEST = {"attest": "auto", "sim": None, "tsm": "/sys/kernel/config/tsm/report"}
-MACHINE = {"memory": None, "accel": "auto", "boot_seconds": "120"}
+ATTEST = {"attest": "auto", "sim": None, "sandbox": "auto", "tsm": "/sys/kernel/config/tsm/report"}
+MACHINE = {
+    "memory": None, "accel": "auto", "boot_seconds": "120", "signatures": None, "firmware": None, "output": False,
+    "debug": False,
+}  # fmt: skip
 CHOICE = {"backend": "auto", "require": None}
 RUN = {"module": "a.wasm", "wasmcfgfile": None, "args": (), **CHOICE, **ATTEST, **LOG, **MACHINE}
 NIL = {**RUN, "backend": "nil"}

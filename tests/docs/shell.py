@@ -28,7 +28,7 @@ __all__ = ["Ports", "Shell"]
 
 SECONDS = 100.0
 """The longest that a command may take; the first build of all compiles a C library."""
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 """The longest until one in the background says what the page shows."""
 MARK = "-- end of command, status"
 JOBS = re.compile(r"^(?:\S*bash|\S*sh): line \d+: +\d+ (?:Terminated|Killed).*\n|^\[\d+\].*\n", re.MULTILINE)
@@ -91,9 +91,10 @@ class Shell:
 
     Args:
         folder: an empty directory.
+        caches: where to find guest images, as XDG_CACHE_HOME; None, where the user has them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, caches: Path | None = None) -> None:
         self.folder = folder / "donjon"
         self.ports = Ports()
         ignored = shutil.ignore_patterns("*.wasm", "target", "node_modules", "__pycache__")
@@ -107,6 +108,8 @@ class Shell:
         self.environment = environment({"COLUMNS": "80", "LC_ALL": "C.UTF-8"})
         self.environment["PATH"] = f"{programs}:{os.environ.get('PATH', os.defpath)}"
         self.environment["PYTHONIOENCODING"] = "utf-8"
+        if caches is not None:
+            self.environment["XDG_CACHE_HOME"] = str(caches)
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=self.folder,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,11 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
 def lock() -> Lock:
-    return Lock((Package("deb", "libc6", "2", FILE, len(DATA), DIGEST, archive="debian", path=PATH),), "0" * 64)
+    return locked(Package("deb", "libc6", "2", FILE, len(DATA), DIGEST, archive="debian", path=PATH))
+
+
+def locked(*packages: Package) -> Lock:
+    return Lock(packages, "0" * 64, "20250102T030405Z")
 
 
 def nothing(_: str) -> None:
@@ -67,7 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except ConnectionError:
             pass  # it has enough
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         pass
 
 
@@ -86,8 +92,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def no_other_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network: each test says what is there."""
-    monkeypatch.setattr(fetching, "ORIGINS", {"debian": (), "debian-security": ()})
-    monkeypatch.setattr(fetching.shutil, "which", lambda _: None)
+    monkeypatch.setattr(fetching, "ORIGINS", ())
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.delenv("DONJON_MIRROR", raising=False)
 
 
@@ -105,8 +111,10 @@ def test_a_damaged_download_is_fetched_anew(tmp_path: Path, monkeypatch: pytest.
     (mirror / FILE).write_bytes(DATA)
     monkeypatch.setenv("DONJON_MIRROR", str(mirror))
     (tmp_path / FILE).write_bytes(damaged)
-    fetching.fetch(lock(), str(tmp_path), nothing)
+    said: list[str] = []
+    fetching.fetch(lock(), str(tmp_path), said.append)
     assert (tmp_path / FILE).read_bytes() == DATA
+    assert said == [f"{tmp_path / FILE} is damaged: it is fetched again", "downloading libc6 2 (0.0 of 0.0 MB)"]
 
 
 def test_a_mirror_has_packages_by_their_name_or_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,17 +135,18 @@ def test_an_address_is_a_mirror_too(
     said: list[str] = []
     fetching.fetch(lock(), str(tmp_path), said.append)
     assert (tmp_path / FILE).read_bytes() == DATA
-    assert said == ["downloading libc6 2 (0 of 0 MB)"]
+    assert said == ["downloading libc6 2 (0.0 of 0.0 MB)"]
 
 
-def test_the_archive_is_asked_by_path_and_the_archive_of_old_ones_by_digest(
+def test_the_archive_is_asked_and_then_that_of_old_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    origins = (f"{server.url}/debian/", f"{server.url}/file/by-sha256/")
-    monkeypatch.setattr(fetching, "ORIGINS", {"debian": origins})
-    server.files[f"/file/by-sha256/{DIGEST}"] = DATA
+    origins = (f"{server.url}/{{archive}}/", f"{server.url}/archive/{{archive}}/{{snapshot}}/")
+    monkeypatch.setattr(fetching, "ORIGINS", origins)
+    old = f"/archive/debian/20250102T030405Z/{PATH}"
+    server.files[old] = DATA
     fetching.fetch(lock(), str(tmp_path), nothing)
-    assert server.asked == [f"/debian/{PATH}", f"/file/by-sha256/{DIGEST}"]
+    assert server.asked == [f"/debian/{PATH}", old]
     assert (tmp_path / FILE).read_bytes() == DATA
 
 
@@ -161,24 +170,41 @@ def test_after_a_wrong_one_the_next_origin_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     server.files["/bad/" + PATH], server.files["/good/" + PATH] = b"wrong", DATA
-    monkeypatch.setattr(fetching, "ORIGINS", {"debian": (f"{server.url}/bad/", f"{server.url}/good/")})
+    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/bad/", f"{server.url}/good/"))
     fetching.fetch(lock(), str(tmp_path), nothing)
     assert (tmp_path / FILE).read_bytes() == DATA
 
 
-def test_when_no_origin_has_it_each_is_told_and_how_to_lock_anew(
+def test_when_no_origin_has_it_any_more_the_message_says_how_to_lock_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    monkeypatch.setattr(fetching, "ORIGINS", {"debian": (f"{server.url}/debian/", "http://127.0.0.1:1/")})
+    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/{{archive}}/", f"{server.url}/old/"))
     with pytest.raises(PlatformError) as caught:
         fetching.fetch(lock(), str(tmp_path), nothing)
     assert caught.value.message.splitlines() == [
         f"cannot get libc6 2 ({FILE}):",
         f"{server.url}/debian/: answers 404 Not Found",
-        "http://127.0.0.1:1/: connection refused",
+        f"{server.url}/old/: answers 404 Not Found",
     ]
     assert caught.value.hint is not None
-    assert "tools/image_lock.py" in caught.value.hint
+    assert caught.value.hint.startswith("no origin has this version any more: `python tools/image_lock.py`")
+
+
+def test_without_a_network_the_message_says_what_is_missing_and_how_to_bring_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/debian/", "http://127.0.0.1:1/"))
+    other = Package("deb", "zlib1g", "1", "z.deb", len(DATA), DIGEST, archive="debian", path=PATH)
+    with pytest.raises(PlatformError) as caught:
+        fetching.fetch(locked(*lock().packages, other), str(tmp_path), nothing)
+    assert caught.value.message.splitlines() == [
+        f"cannot get libc6 2 ({FILE}), the first of 2 that are missing:",
+        f"{server.url}/debian/: answers 404 Not Found",
+        "http://127.0.0.1:1/: connection refused",
+    ]
+    assert caught.value.hint == (
+        f"check the network; or copy {tmp_path} from a machine that has built an image, and name it with DONJON_MIRROR"
+    )
 
 
 def test_a_server_that_never_stops_sending_is_stopped(
@@ -228,7 +254,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetching.os, "rename", full)
+    monkeypatch.setattr(os, "rename", full)
     with pytest.raises(PlatformError, match=r"cannot write .*\.deb: no space left on device") as caught:
         fetching.fetch(lock(), str(tmp_path / "here"), nothing)
     assert caught.value.hint == "check who may write there, and for space"
@@ -244,14 +270,14 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_a_wheel_comes_through_pip_with_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def run(command: list[str], folder: str) -> None:
+    def run(command: list[str], folder: str, gone: tuple[str, ...]) -> None:
         seen.extend(command)
         seen.append(Path(command[-1]).read_text())
         (Path(command[command.index("--dest") + 1]) / "x-1-cp311-abi3-manylinux_2_28_x86_64.whl").write_bytes(DATA)
 
     monkeypatch.setattr(fetching, "_run", run)
     file = "x-1-cp311-abi3-manylinux_2_28_x86_64.whl"
-    wheel = Lock((Package("wheel", "x", "1", file, len(DATA), DIGEST),), "0" * 64)
+    wheel = locked(Package("wheel", "x", "1", file, len(DATA), DIGEST))
     fetching.fetch(wheel, str(tmp_path), nothing)
     assert (tmp_path / file).read_bytes() == DATA
     assert seen[-1] == f"x==1 --hash=sha256:{DIGEST}\n"
@@ -259,7 +285,7 @@ def test_a_wheel_comes_through_pip_with_its_hash(tmp_path: Path, monkeypatch: py
 
 
 def test_what_pip_says_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching.sys, "executable", "/bin/false")
-    wheel = Lock((Package("wheel", "x", "1", "x-1-py3-none-any.whl", 9, DIGEST),), "0" * 64)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    wheel = locked(Package("wheel", "x", "1", "x-1-py3-none-any.whl", 9, DIGEST))
     with pytest.raises(PlatformError, match=r"^cannot get x 1 \(x-1-py3-none-any\.whl\):\npip: no reason given$"):
         fetching.fetch(wheel, str(tmp_path), nothing)

@@ -24,7 +24,7 @@ WHEEL = {
 
 
 def text(*rows: object) -> bytes:
-    return json.dumps({"format": 1, "packages": rows}).encode()
+    return json.dumps({"format": 1, "snapshot": "20250102T030405Z", "packages": rows}).encode()
 
 
 def test_what_it_says_is_read() -> None:
@@ -74,7 +74,9 @@ def test_a_row_that_is_out_of_form_is_refused(row: object, message: str) -> None
         (b"[" * 100_000, "expected JSON"),
         (b"[]", "expected format 1"),
         (b'{"format": 2, "packages": []}', "expected format 1"),
-        (b'{"format": 1, "packages": []}', "expected 1 to 200 packages"),
+        (b'{"format": 1, "packages": []}', "expected format 1 with its packages and snapshot"),
+        (b'{"format": 1, "packages": [], "snapshot": "now"}', "snapshot: expected a time such as"),
+        (text(), "expected 1 to 200 packages"),
         (b" " * (lock.LIMIT + 1), "expected at most"),
         (text(DEB, DEB), "expected each package once"),
     ],
@@ -94,7 +96,7 @@ def test_the_one_that_is_part_of_donjon_has_all_that_an_image_needs() -> None:
     names = {package.name for package in packages}
     assert {"libc6", "python3.11-minimal", "libpython3.11-stdlib", "libssl3", "wasmtime", "cryptography"} <= names
     assert [name for name in names if name.startswith("linux-image-")]
-    assert {package.archive for package in packages if package.kind == "deb"} <= set(fetching.ORIGINS)
+    assert {package.archive for package in packages if package.kind == "deb"} <= set(lock.ARCHIVES)
 
 
 def test_its_wheels_are_those_that_donjon_itself_is_tested_with() -> None:
@@ -115,4 +117,4 @@ def test_a_lock_that_was_changed_finds_no_package(change: Callable[[dict[str, An
     (tmp_path / file).write_bytes(data)
     fetching.fetch(lock.parse(text(row)), str(tmp_path), lambda _: None)
     other = lock.parse(text(change(row)))
-    assert not fetching.is_there(other.packages[0], str(tmp_path / file))
+    assert not fetching.is_there(other.packages[0], str(tmp_path / file), lambda _: None)

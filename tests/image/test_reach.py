@@ -37,7 +37,8 @@ def test_imports_are_followed_to_the_end(tmp_path: Path) -> None:
 def test_an_import_in_a_function_counts_and_one_for_types_does_not(tmp_path: Path) -> None:
     tree(
         tmp_path,
-        main="if TYPE_CHECKING:\n import a\nelse:\n import b\ndef f():\n if x:\n  import c\nif typing.TYPE_CHECKING:\n import a",
+        main="if TYPE_CHECKING:\n import a\nelse:\n import b\ndef f():\n if x:\n  import c\n"
+        "if typing.TYPE_CHECKING:\n import a",
         a="", b="", c="",
     )  # fmt: skip
     assert names(tmp_path) == {"main", "b", "c"}

@@ -104,7 +104,12 @@ def test_files_are_read_once_and_again_when_they_were_touched(home: Path, monkey
     made = make(built())
     checks: list[str] = []
     real = store.check
-    monkeypatch.setattr(store, "check", lambda image: (checks.append(image.directory), real(image))[1])
+
+    def check(image: store.Image) -> None:
+        checks.append(image.directory)
+        real(image)
+
+    monkeypatch.setattr(store, "check", check)
     find()
     find()
     assert len(checks) == 1
@@ -210,6 +215,6 @@ def test_files_of_others_are_never_removed(tmp_path: Path, is_image: bool) -> No
 
 def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setattr(store.os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     with pytest.raises(PlatformError, match=r"^no place for images: this user has no home directory$"):
         store.folder()

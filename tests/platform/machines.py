@@ -13,6 +13,10 @@ NOW = "2026-06-01T12:00:00+00:00"
 CHIP = bytes(range(64))
 TCB = bytes((4, 0, 0, 0, 0, 0, 24, 219))
 VCEK = f"vcek-{CHIP.hex()}-04-00-24-219"
+QEMU = [[10, 1, 0], "/usr/bin/qemu-system-x86_64", ""]
+IMAGE = ["/home/ada/.cache/donjon/image/images/production-00", "", ""]
+NO_QEMU = [None, "cannot start a virtual machine: there is no qemu-system-x86_64 in PATH", "sudo apt-get install q"]
+NO_IMAGE = [None, "no image in /home/ada/.cache/donjon/image/images/production-00", "`donjon image build` makes it"]
 WORKS = {"state": "works", "api": 12, "seconds": 0.0004, "modules": ["kvm_amd"]}
 X86 = {"00000007.0": [0, 1, 0, 0], "00000001.0": [0, 0, 1 << 30, 0]}
 
@@ -42,12 +46,12 @@ MACHINES: dict[str, dict[str, Any]] = {
             "00000001.0": [0x00A00F11, 0, 1 << 30, 0],
             "8000001f.0": [0x1F, 51 | 5 << 6, 509, 100],
         },
-        "kinds": {"/dev/sev": "device", "/dev/kvm": "device", "/usr/share/ovmf/OVMF.amdsev.fd": "file"},
+        "kinds": {"/dev/sev": "device", "/dev/kvm": "device"},
         "may": {"/dev/sev": "rw", "/dev/kvm": "rw"},
         "files": {"/sys/module/kvm_amd/parameters/sev_snp": "Y\n"},
         "names": {"/var/cache/amd-sev": [VCEK, "crls.der"]},
         "kvm": WORKS,
-        "qemu": [[10, 0, 2], "/usr/bin/qemu-system-x86_64", ""],
+        "qemu": QEMU, "image": IMAGE, "firmware": {"snp": ["/usr/share/ovmf/OVMF.amdsev.fd", "", ""]},
         "sev_status": {
             "version": [1, 55, 21], "state": "initialized", "guests": 0, "current_tcb": TCB.hex(),
             "reported_tcb": TCB.hex(),
@@ -58,11 +62,11 @@ MACHINES: dict[str, dict[str, Any]] = {
     "tdx-host": {
         "system": LINUX,
         "cpuid": {**X86, **INTEL, **brand("INTEL(R) XEON(R) PLATINUM 8581C")},
-        "kinds": {"/dev/kvm": "device", "/usr/share/ovmf/OVMF.fd": "file", "/var/run/tdx-qgs/qgs.socket": "socket"},
+        "kinds": {"/dev/kvm": "device", "/var/run/tdx-qgs/qgs.socket": "socket"},
         "may": {"/dev/kvm": "rw"},
         "files": {"/sys/module/kvm_intel/parameters/tdx": "Y\n"},
         "kvm": {**WORKS, "modules": ["kvm_intel"]},
-        "qemu": [[10, 1, 0], "/usr/bin/qemu-system-x86_64", ""],
+        "qemu": QEMU, "image": IMAGE, "firmware": {"tdx": ["/usr/share/ovmf/OVMF.fd", "", ""]},
     },
     "sgx-host": {
         "system": LINUX,
@@ -77,6 +81,7 @@ MACHINES: dict[str, dict[str, Any]] = {
         "files": {"/var/cache/intel-sgx/fmspc.txt": "00606a000000"},
         "names": {"/var/cache/intel-sgx": ["fmspc.txt", "tcb.der"]},
         "kvm": {**WORKS, "modules": ["kvm_intel"]},
+        "qemu": NO_QEMU, "image": NO_IMAGE,
     },
     "snp-guest": {
         "system": LINUX,
@@ -93,22 +98,76 @@ MACHINES: dict[str, dict[str, Any]] = {
     "laptop": {
         "system": ["Linux", "6.1.0-40-amd64", "#1 SMP", "x86_64"],
         "cpuid": {**X86, **INTEL, **brand("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz")},
+        "kinds": {"/dev/kvm": "device"}, "may": {"/dev/kvm": "rw"},
+        "kvm": {**WORKS, "modules": ["kvm_intel"]}, "qemu": QEMU, "image": IMAGE,
+    },
+    "new-laptop": {  # the same as it comes: nothing is installed, the user is in no group
+        "system": ["Linux", "6.1.0-40-amd64", "#1 SMP", "x86_64"],
+        "cpuid": {**X86, **INTEL, **brand("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz")},
         "kinds": {"/dev/kvm": "device"},
         "kvm": {
             "state": "forbidden", "problem": "cannot open /dev/kvm: permission denied",
-            "hint": "sudo usermod -aG kvm $USER, then log in again", "modules": ["kvm_intel"],
+            "hint": "sudo usermod -aG kvm $USER && newgrp kvm", "modules": ["kvm_intel"],
         },
+        "qemu": NO_QEMU, "image": NO_IMAGE,
+    },
+    "container": {
+        "system": LINUX,
+        "cpuid": {**X86, **INTEL, **brand("Intel(R) Xeon(R) CPU @ 2.20GHz")},
+        "kvm": {
+            "state": "absent", "problem": "/dev/kvm: no such file or directory",
+            "hint": "the module is loaded: in a container, start that with --device /dev/kvm", "modules": ["kvm_intel"],
+        },
+        "qemu": QEMU, "image": IMAGE,
+    },
+    "nested": {  # a virtual machine without virtualization, whose kernel has kvm_pvm
+        "system": LINUX,
+        "cpuid": {**X86, **AMD, **brand("AMD EPYC")},
+        "kinds": {"/dev/kvm": "device"}, "may": {"/dev/kvm": "rw"},
+        "kvm": {
+            "state": "emulated", "api": 12, "seconds": 0.5, "modules": ["kvm_pvm"],
+            "problem": "KVM has no hardware beneath it: 600 000 instructions took 0.50 s of its emulation",
+            "hint": "on a virtual machine, ask for nested virtualization",
+        },
+        "qemu": QEMU, "image": IMAGE,
     },
     "raspberry-pi": {
         "system": ["Linux", "6.12.34+rpt-rpi-v8", "#1 SMP PREEMPT", "aarch64"],
         "files": {"/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.5\0"},
+        "kvm": {"state": "absent", "problem": "/dev/kvm: no such file or directory"},
+        "qemu": NO_QEMU, "image": NO_IMAGE,
+    },
+    "raspberry-pi-kvm": {
+        "system": ["Linux", "6.12.34+rpt-rpi-2712", "#1 SMP PREEMPT", "aarch64"],
+        "files": {"/proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"},
+        "kinds": {"/dev/kvm": "device"}, "may": {"/dev/kvm": "rw"},
         "kvm": {"state": "foreign", "problem": "no guest was made for this kind of processor to try KVM with"},
+        "qemu": NO_QEMU, "image": NO_IMAGE,
     },
     "mac": {
         "system": ["Darwin", "24.5.0", "Darwin Kernel Version 24.5.0", "arm64"],
         "kvm": {"state": "absent", "problem": "KVM is a part of Linux, and this is another system"},
+        "qemu": NO_QEMU, "image": NO_IMAGE,
     },
 }  # fmt: skip
+# The SNP host as it often is at first.
+MACHINES["snp-forbidden"] = {
+    **MACHINES["snp-host"],
+    "may": {},
+    "kvm": {**MACHINES["new-laptop"]["kvm"], "modules": ["kvm_amd"]},
+    "sev_status": "cannot open /dev/sev: permission denied",
+    "chip_id": {"problem": "cannot open /dev/sev: permission denied"},
+}
+MACHINES["snp-old-kernel"] = {
+    **MACHINES["snp-host"],
+    "system": ["Linux", "6.1.0-40-amd64", "#1 SMP", "x86_64"],
+    "files": {},
+    "sev_status": "/dev/sev: SNP_PLATFORM_STATUS: invalid argument",
+    "qemu": [[7, 2, 22], "/usr/bin/qemu-system-x86_64", ""],
+    "firmware": {
+        "snp": [None, "no firmware for confidential guests", "install OVMF.amdsev.fd of Debian's ovmf-amdsev"]
+    },
+}
 
 
 def write(folder: Path, name: str, **changes: Any) -> str:

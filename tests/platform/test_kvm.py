@@ -123,10 +123,32 @@ def test_a_guest_that_answered_and_does_not_go_away_counts_by_its_answer() -> No
     assert trial(running(code + "os.close(1); time.sleep(60)")).works
 
 
-def test_no_device_has_a_hint_that_mends_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("modules", "leaves", "hint"),
+    [
+        pytest.param((), {1: (0, 0, 1 << 5, 0)}, "sudo modprobe kvm_intel", id="a processor of Intel"),
+        pytest.param((), {0x80000001: (0, 0, 4, 0)}, "sudo modprobe kvm_amd", id="a processor of AMD"),
+        pytest.param(
+            (), {}, "switch virtualization on in the BIOS; on a virtual machine, ask for nested virtualization",
+            id="no virtualization",
+        ),
+        pytest.param(
+            ("kvm_intel",), {}, "the module is loaded: in a container, start that with --device /dev/kvm",
+            id="a container",
+        ),
+    ],
+)  # fmt: skip
+def test_no_device_has_a_hint_that_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modules: tuple[str, ...], leaves: dict[int, Any], hint: str
+) -> None:
+    isdir = os.path.isdir
+    monkeypatch.setattr(
+        os.path, "isdir", lambda path: path[12:] in modules if path.startswith("/sys/module/") else isdir(path)
+    )
+    monkeypatch.setattr("donjon.platform.cpuid.cpuid", leaves.get)
     found = probe(device=str(tmp_path / "kvm"), command=GOOD, memory="")
     assert (found.state, found.problem) == ("absent", f"{tmp_path}/kvm: no such file or directory")
-    assert "modprobe" in str(found.hint)
+    assert (found.hint, found.modules) == (hint, modules)
 
 
 def test_what_is_no_device_is_not_opened_as_one(tmp_path: Path) -> None:
@@ -135,14 +157,33 @@ def test_what_is_no_device_is_not_opened_as_one(tmp_path: Path) -> None:
     assert (found.state, found.problem) == ("absent", f"{tmp_path}/kvm: expected a device, got something else")
 
 
-def test_no_permission_has_a_hint_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("mode", "group", "hint"),
+    [
+        pytest.param(0o660, "kvm", "sudo usermod -aG kvm $USER && newgrp kvm", id="its group may"),
+        pytest.param(0o600, "kvm", "sudo setfacl -m u:$USER:rw /dev/null", id="its group may not"),
+        pytest.param(0o660, "", "sudo setfacl -m u:$USER:rw /dev/null", id="its group has no name"),
+    ],
+)
+def test_no_permission_has_a_hint_that_mends_it(
+    monkeypatch: pytest.MonkeyPatch, mode: int, group: str, hint: str
+) -> None:
+    import grp
+
     def refuse(*_: Any, **__: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
+    def name(_: int) -> Any:
+        if not group:
+            raise KeyError
+        return grp.struct_group((group, "x", 108, []))
+
     monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "stat", lambda _: os.stat_result((0o020000 | mode, 0, 0, 1, 0, 108, 0, 0, 0, 0)))
+    monkeypatch.setattr(grp, "getgrgid", name)
     found = probe(device=DEVICE, command=GOOD, memory="")
     assert (found.state, found.problem) == ("forbidden", "cannot open /dev/null: permission denied")
-    assert found.hint == "sudo usermod -aG kvm $USER, then log in again"
+    assert found.hint == hint
 
 
 def test_on_another_system_than_linux_nobody_is_told_to_load_modules(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +259,41 @@ class TestMemory:
         found = json.loads(Path(counted.memory).read_text())
         Path(counted.memory).write_text(json.dumps({**found, name: value}))
         counted.probe()
+        assert counted.runs == 2
+
+    def test_that_a_guest_did_not_end_is_remembered_for_a_while(self, tmp_path: Path) -> None:
+        marks, memory = tmp_path / "marks", str(tmp_path / "kvm.json")
+        command = running(f"open({str(marks)!r}, 'a').write('x'); import time; time.sleep(60)")
+
+        def ask() -> Kvm:
+            return probe(device=DEVICE, command=command, memory=memory, seconds=1.0)
+
+        assert [ask().remembered, ask().remembered] == [False, True]
+        old = time.time() - kvm.BRIEF - 1
+        os.utime(memory, (old, old))
+        assert not ask().remembered
+        assert marks.read_text() == "xx"
+
+    def test_what_somebody_else_has_put_there_does_not_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counted = Counted(tmp_path, WORKING)
+        counted.probe()
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert not counted.probe().remembered
+
+    @pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
+    def test_a_memory_that_is_no_file_is_none_and_nobody_waits_for_it(self, tmp_path: Path, kind: str) -> None:
+        counted = Counted(tmp_path, WORKING)
+        counted.probe()
+        memory = Path(counted.memory)
+        if kind == "link":
+            memory.rename(tmp_path / "elsewhere")
+            memory.symlink_to(tmp_path / "elsewhere")
+        else:
+            memory.unlink()
+            os.mkfifo(memory) if kind == "pipe" else memory.mkdir()
+        assert not counted.probe().remembered
         assert counted.runs == 2
 
     def test_where_nothing_can_be_written_it_is_asked_each_time(self, tmp_path: Path) -> None:

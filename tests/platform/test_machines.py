@@ -12,14 +12,14 @@ import pytest
 
 from donjon.cli.main import main
 from donjon.errors import DonjonError, ParseError, PlatformError, UsageError
-from donjon.platform import backends, choice, facts
+from donjon.platform import backends, choice, doctor, facts
 from donjon.platform.backends import Backend, Datum
 from donjon.platform.caching import ends, read_lists
 from donjon.platform.machine import Machine, Recorded, Recorder
 from donjon.tee.snp.layout import Product
 from donjon.tee.snp.simulate import Vendor
 from donjon.wire.der import SEQUENCE, UTF8_STRING, encode
-from tests.platform.machines import CHIP, MACHINES, VCEK, write
+from tests.platform.machines import CHIP, MACHINES, NO_IMAGE, VCEK, write
 
 Captured = pytest.CaptureFixture[str]
 CAN = ("nil", "kvm", "snp", "tdx")
@@ -59,8 +59,14 @@ def crls(until: datetime) -> bytes:
         ("sgx-host", {"sgx"}, {"kvm", "sgx"}, None),
         ("snp-guest", set(), {"kvm"}, "snp"),
         ("tdx-guest", set(), {"kvm"}, "tdx"),
-        ("laptop", set(), {"kvm"}, None),
+        ("laptop", {"kvm"}, {"kvm"}, None),
+        ("new-laptop", set(), {"kvm"}, None),
+        ("container", {"kvm"}, {"kvm"}, None),
+        ("nested", {"kvm"}, {"kvm"}, None),
         ("raspberry-pi", set(), set(), None),
+        ("raspberry-pi-kvm", set(), set(), None),
+        ("snp-forbidden", {"kvm"}, {"kvm", "snp"}, None),
+        ("snp-old-kernel", {"kvm"}, {"kvm", "snp"}, None),
         ("mac", set(), set(), None),
     ],
 )
@@ -152,10 +158,12 @@ LACKS: list[tuple[str, str, dict[str, Any], str, str]] = [
         "SEV-SNP is enabled in host kernel",
         "sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1; sudo dmesg | grep -i sev",
     ),
+    ("snp", "snp-host", {"image": NO_IMAGE}, "Guest image", "donjon image build"),
+    ("tdx", "tdx-host", {"image": NO_IMAGE}, "Guest image", "donjon image build"),
     ("snp", "snp-host", {"system": ["Linux", "6.1.0", "#1", "x86_64"]}, "Host kernel", ""),
     ("snp", "snp-host", {"qemu": [[7, 2, 22], "/usr/bin/qemu", ""]}, "QEMU", ""),
     ("snp", "snp-host", {"qemu": [None, "there is none", "sudo apt-get install q"]}, "QEMU", "sudo apt-get install q"),
-    ("snp", "snp-host", {"kinds": {"/usr/share/ovmf/OVMF.amdsev.fd": ""}}, "Firmware", ""),
+    ("snp", "snp-host", {"firmware": {"snp": [None, "there is none", "get it"]}}, "Firmware", ""),
     (
         "tdx", "tdx-host", {"files": {"/sys/module/kvm_intel/parameters/tdx": "N"}}, "TDX is enabled in host kernel",
         "sudo modprobe -r kvm_intel && sudo modprobe kvm_intel tdx=1; sudo dmesg | grep -i tdx",
@@ -323,7 +331,10 @@ def test_a_backend_that_this_version_does_not_start_is_told(tmp_path: Path) -> N
         ("snp-host", (), 0), ("tdx-host", (), 0), ("laptop", (), 0), ("mac", (), 0), ("raspberry-pi", (), 0),
         ("snp-guest", (), 0), ("sgx-host", (), 0),
         ("snp-host", ("--backend", "sev"), 0), ("snp-host", ("--backend", "tdx"), 3),
-        ("laptop", ("--backend", "kvm"), 3), ("mac", ("--backend", "kvm"), 3), ("sgx-host", ("--backend", "sgx"), 3),
+        ("laptop", ("--backend", "kvm"), 0), ("new-laptop", (), 0), ("new-laptop", ("--backend", "kvm"), 3),
+        ("container", ("--backend", "kvm"), 0), ("nested", ("--backend", "kvm"), 0), ("snp-forbidden", (), 3),
+        ("snp-old-kernel", (), 3), ("raspberry-pi-kvm", (), 0), ("raspberry-pi-kvm", ("--backend", "kvm"), 3),
+        ("mac", ("--backend", "kvm"), 3), ("sgx-host", ("--backend", "sgx"), 3),
     ],
 )  # fmt: skip
 def test_the_exit_code_of_the_doctor_tells(
@@ -354,11 +365,64 @@ def test_the_doctor_says_what_to_type(tmp_path: Path, capfd: Captured, monkeypat
 
 
 def test_the_doctor_speaks_json(tmp_path: Path, capfd: Captured) -> None:
-    main(["doctor", "--json", "--recorded", write(tmp_path / "m", "laptop"), "--backend", "kvm"])
+    main(["doctor", "--json", "--recorded", write(tmp_path / "m", "new-laptop"), "--backend", "kvm"])
     (kvm,) = json.loads(capfd.readouterr().out)["backends"]
     assert (kvm["backend"], kvm["state"], kvm["wanted"]) == ("kvm", "missing", True)
-    assert [step["name"] for step in kvm["steps"]] == ["QEMU"]
-    assert "sudo usermod -aG kvm $USER, then log in again" in [step["command"] for step in kvm["remarks"]]
+    assert [(step["name"], step["command"]) for step in kvm["steps"]] == [
+        ("QEMU", "sudo apt-get install q"), ("Guest image", "donjon image build"),
+    ]  # fmt: skip
+    assert [step["command"] for step in kvm["remarks"]] == ["sudo usermod -aG kvm $USER && newgrp kvm"]
+
+
+def judged(machine: Machine) -> dict[str, doctor.Judgement]:
+    return {one.backend: one for one in doctor.examine(backends.find(machine))}
+
+
+# What the doctor says of each: of kvm with what it runs; the names of what is to be done; and of the backend that the
+# machine is for.
+JUDGEMENTS: dict[str, tuple[str, str, list[str]]] = {
+    "snp-host": ("KVM", "snp works", []),
+    "snp-forbidden": ("emulation", "snp missing", ["Driver", "Driver"]),
+    "snp-old-kernel": (
+        "KVM", "snp missing", ["Host kernel", "SEV-SNP is enabled in host kernel", "QEMU", "Firmware"],
+    ),
+    "tdx-host": ("KVM", "tdx works", []),
+    "sgx-host": ("KVM", "sgx not started", []),
+    "snp-guest": ("emulation", "kvm missing", ["QEMU", "Guest image"]),
+    "tdx-guest": ("emulation", "kvm missing", ["QEMU", "Guest image"]),
+    "laptop": ("KVM", "kvm works", []),
+    "new-laptop": ("emulation", "kvm missing", ["QEMU", "Guest image"]),
+    "container": ("emulation", "kvm works", []),
+    "nested": ("emulation", "kvm works", []),
+    "raspberry-pi": ("emulation", "kvm no hardware", []),
+    "raspberry-pi-kvm": ("emulation", "kvm no hardware", []),
+    "mac": ("emulation", "kvm no hardware", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_doctor_judges_each_machine(tmp_path: Path, name: str) -> None:
+    with_what, verdict, steps = JUDGEMENTS[name]
+    machine = of(tmp_path, name)
+    all_of_them = judged(machine)
+    backend, _, state = verdict.partition(" ")
+    assert (all_of_them[backend].state, [step.name for step in all_of_them[backend].steps]) == (state, steps)
+    assert with_what in str(named(found(machine)["kvm"], "Acceleration").info)
+    if all_of_them["kvm"].state == "works":
+        assert with_what in all_of_them["kvm"].summary
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("bit", [None, *range(5)])
+def test_whatever_is_missing_the_doctor_has_something_to_do(tmp_path: Path, name: str, bit: int | None) -> None:
+    leaves = MACHINES[name].get("cpuid", {})
+    changes = {} if bit is None else {leaf: [number & ~(1 << bit) for number in row] for leaf, row in leaves.items()}
+    vendor = {leaf: row for leaf, row in leaves.items() if leaf in ("00000000.0", "00000021.0") or leaf > "80000001"}
+    keep = {} if bit is None else {leaf: row for leaf, row in vendor.items() if leaf != "8000001f.0"}
+    for one in judged(of(tmp_path, name, cpuid={**changes, **keep})).values():
+        if one.state == "missing":
+            assert one.steps, one
+        assert all(step.mesg for step in (*one.steps, *one.remarks))
 
 
 def test_the_doctor_of_a_guest_says_that_keeps_run_in_place(tmp_path: Path, capfd: Captured) -> None:

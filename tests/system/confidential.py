@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -20,15 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
-
-from donjon import image
 from donjon.errors import DonjonError, ParseError
 from donjon.image import cpio
 from donjon.sim.port import NAME
 from donjon.sim.processor import Processor
+from tests.images import image, qemu
 
-QEMU = "qemu-system-x86_64"
 SECONDS = 100.0
 TEST_PORT = "donjon.test"
 
@@ -109,7 +105,7 @@ class Parts:
     @classmethod
     def of(cls, variant: str) -> Parts:
         """An image with the program."""
-        built = image.build(variant)
+        built = image(variant)
         program = cpio.write({"init": cpio.file(PROGRAM, executable=True)})
         initrd = Path(built.initrd).read_bytes()
         padded = initrd + bytes(-len(initrd) % 4)
@@ -117,13 +113,6 @@ class Parts:
 
     def changed(self, **parts: Any) -> Parts:
         return replace(self, **parts)
-
-
-def need_qemu() -> None:
-    """Skip where there is no QEMU; where DONJON_CI is set there has to be."""
-    if shutil.which(QEMU) is None:
-        hint = f"{QEMU} is missing: apt-get install qemu-system-x86"
-        pytest.fail(hint) if os.environ.get("DONJON_CI") else pytest.skip(hint)
 
 
 class Machine:
@@ -139,7 +128,6 @@ class Machine:
     """
 
     def __init__(self, parts: Parts, processor: Processor | None) -> None:
-        need_qemu()
         self.heard = b""
         self.answers: Callable[[bytes], bytes] | None = None if processor is None else processor.feed
         files = [_sealed(parts.kernel), _sealed(parts.initrd)]
@@ -147,7 +135,12 @@ class Machine:
         device, far = socket.socketpair()
         self._port, self._device = ours, device
         ports = [(TEST_PORT, theirs), *([(NAME, far)] if processor is not None else [])]
-        words = [QEMU, "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16", "-m", "320M"]
+        words = [
+            qemu(),
+            "-M",
+            "q35,graphics=off,usb=off,vmport=off",
+            *"-accel tcg -cpu max,-cx16,-erms -m 320M".split(),
+        ]
         words += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
         words += ["-kernel", f"/proc/self/fd/{files[0]}", "-initrd", f"/proc/self/fd/{files[1]}"]
         words += ["-append", parts.cmdline, "-device", "virtio-serial-pci,id=ports,max_ports=4"]

@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from donjon import image, sim
+from donjon import sim
 from donjon.errors import DonjonError
 from donjon.image import cpio
 from donjon.sim import firmware
@@ -25,8 +25,9 @@ from donjon.sim.processor import Processor
 from donjon.steward.client import Client, RefusedError
 from donjon.steward.result import CMW, read_cmw
 from donjon.tls.context import client_context
+from tests.images import image, qemu
 from tests.system.command import donjon_run
-from tests.system.confidential import GuestError, Machine, Parts, need_qemu
+from tests.system.confidential import GuestError, Machine, Parts
 from tests.system.stewards import Steward, lab_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -86,7 +87,7 @@ def processor(lab: str, tee: str, parts: Parts, workload: bytes = WORKLOAD) -> P
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    need_qemu()
+    qemu()
     folder = tmp_path_factory.mktemp("confidential")
     return Place(lab_in(folder / "lab"), Parts.of("simulated"), folder)
 
@@ -342,7 +343,7 @@ def test_a_steward_does_not_start_with_a_policy_that_was_damaged(place: Place, t
 def test_the_image_for_debugging_is_no_image_for_production(
     place: Place, stewards: Callable[[str], Steward], machines: Callable[[str], Machine]
 ) -> None:
-    debug = image.build("debug")
+    debug = image("debug")
     parts = Parts(Path(debug.kernel).read_bytes(), Path(debug.initrd).read_bytes(), debug.cmdline)
     with answering(machines("snp"), processor(place.lab, "snp", parts).feed) as machine:
         assert refusal(stewards("snp"), machine) == wrong_measurement(place, stewards("snp"), parts)
@@ -363,7 +364,7 @@ def test_the_production_image_has_none_of_the_code() -> None:
 
 
 def contents(variant: str) -> bytes:
-    return Path(image.build(variant).initrd_raw).read_bytes()
+    return Path(image(variant).initrd_raw).read_bytes()
 
 
 def files(variant: str) -> list[str]:

@@ -34,17 +34,16 @@ def run(options: Options) -> int:
         attest=options.attest,
         sim=options.sim,
         tsm=options.tsm,
+        output=options.output,
     )
     if backend != "nil":
         return _run_in_machine(launch, log, backend, options)
-    if options.memory is not None:
-        from donjon.errors import UsageError
-
-        raise UsageError("--memory: this Keep is no virtual machine", "[limits] memory limits what a program has")
+    if options.memory or options.signatures or options.firmware or options.output or options.debug:
+        _refuse_machine(options)
     if launch.config.limits.cpu is not None:
-        return _run_beside(launch, log, options.log_filter)
+        return _run_beside(launch, log, options.log_filter, options.sandbox)
     module = prepare(launch, Cache.of_user(log))
-    return run_here(launch, module, log)
+    return run_here(launch, module, log, sandbox=options.sandbox)
 
 
 _SIGNS = (
@@ -92,14 +91,44 @@ def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options)
 
     if options.tsm != TSM:
         raise UsageError(f"--tsm: a Keep in a virtual machine ({backend}) has the evidence of that", "remove it")
+    if options.sandbox == "off":
+        raise UsageError("--sandbox off: a Keep in a virtual machine is always confined there", "remove it")
+    if options.sim is not None and backend != "kvm":
+        raise UsageError(f"--sim: a machine of {backend} has real hardware", "simulated hardware is for --backend kvm")
+    for option in ("signatures", "firmware", "output"):
+        if backend == "kvm" and getattr(options, option):
+            raise UsageError(f"--{option} is for machines of snp and tdx, and this one is kvm's", "remove it")
+    signatures = None
+    if options.signatures:
+        from donjon.files import read
+        from donjon.tee.signatures import MAX_FILE, parse
+
+        signatures = parse(read(options.signatures, MAX_FILE))
     return run_in_machine(
         launch,
         log,
         backend=backend,
+        signatures=signatures,
+        firmware=options.firmware,
+        debug=options.debug,
         accel=options.accel,
         memory=mebibytes(options.memory, "--memory") if options.memory else None,
         boot_seconds=seconds(options.boot_seconds, "--boot-seconds"),
     )
+
+
+def _refuse_machine(options: Options) -> None:
+    """Nothing that was asked for is passed over.
+
+    Raises:
+        UsageError: something is asked for that only virtual machines have.
+    """
+    from donjon.errors import UsageError
+
+    for option in ("memory", "signatures", "firmware", "output", "debug"):
+        if getattr(options, option):
+            hint = "[limits] memory limits what a program has" if option == "memory" else "name one with --backend"
+            raise UsageError(f"--{option}: this Keep is no virtual machine", hint)
 
 
 def mebibytes(value: str, where: str) -> int:
@@ -128,14 +157,14 @@ def seconds(value: str, where: str) -> float:
     raise UsageError(f'{where}: expected 1 to 99999 seconds, got "{value[:20]}"', "for example 300")
 
 
-def _run_beside(launch: Launch, log: Logger, levels: str) -> int:
+def _run_beside(launch: Launch, log: Logger, levels: str, sandbox: str) -> int:
     """Run it in a process of its own: when its time is over the kernel ends that one, and this one tells the user."""
     import os
     import signal
 
     from donjon.keep.process import Keep
 
-    with Keep.start_launch(launch, 0, 1, 2, log, levels) as keep:
+    with Keep.start_launch(launch, 0, 1, 2, log, levels, sandbox) as keep:
 
         def end_both(number: int, _frame: object) -> None:
             os.kill(keep.pid, signal.SIGKILL)

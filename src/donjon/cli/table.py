@@ -133,6 +133,7 @@ _VARIANT = Option(
     default="production",
     words="donjon.image.recipe:VARIANTS",
 )
+_FIRMWARE = Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True)
 _LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
 _HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
 _BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
@@ -162,6 +163,10 @@ RUN = Command(
             words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
         ),
         Option(
+            "--sandbox", "WHEN", "confine the process that holds the program: auto (as far as this machine can), on "
+            "(or it does not start) or off", env="SANDBOX", default="auto", words=("auto", "on", "off"),
+        ),
+        Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
             "kvm, snp, tdx, sgx or cca", default="auto", words="donjon.keep.launch:ATTEST",
         ),
@@ -177,6 +182,17 @@ RUN = Command(
             "--accel", "NAME", "what a machine of kvm runs on: kvm, tcg (emulated, slow), or auto", env="ACCEL",
             default="auto", words=("auto", "kvm", "tcg"),
         ),
+        Option(
+            "--signatures", "FILE", "signatures of the image that `donjon sign` made, for a machine of snp", files=True,
+        ),
+        Option(
+            "--firmware", "FILE", "firmware of a machine of snp or tdx; by default where packages put it",
+            files=True,
+        ),
+        Option(
+            "--output", "", "let the host see what the program writes in snp or tdx: the workload's digest says so"
+        ),
+        Option("--debug", "", "boot the image that has a console, and log what that says; it measures differently"),
         Option(
             "--boot-seconds", "SECONDS", "how long a virtual machine may take to start", env="BOOT_SECONDS",
             default="120", check="donjon.cli.run:seconds",
@@ -750,20 +766,30 @@ _LIST = (
         group="Image",
         options=(
             Option("--tee", "NAME", "whose digests: snp or tdx", required=True, words="donjon.cli.measure:TEES"),
-            Option("--kernel", "FILE", "the kernel, bzImage", required=True, files=True),
-            Option("--initrd", "FILE", "its initramfs", required=True, files=True),
-            Option("--append", "TEXT", "its command line", required=True),
+            _VARIANT,
             Option("--vcpus", "NUMBERS", "how many processors the guest has", default="1"),
             Option("--cpu", "NAMES", "their model, as QEMU calls it; SNP measures it", default="EPYC-v4"),
-            Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True),
+            _FIRMWARE,
+            Option("--kernel", "FILE", "another image instead: its kernel, bzImage", files=True),
+            Option("--initrd", "FILE", "its initramfs", files=True),
+            Option("--append", "TEXT", "its command line"),
             Option("--json", "", "print one JSON object instead", short="-j"),
         ),
         details="The lines go into a Steward's policy, or into that of `donjon verify`. For SNP, each pair of number "
         "and model has its own digest, and firmware that does not measure the kernel is refused. For TDX, RTMR0 is not "
-        "computed: it depends on tables that QEMU makes.",
+        "computed: it depends on tables that QEMU makes. Of the variant debug, the lines also allow what only such "
+        "guests do.",
+        exits=(
+            ("0", "the lines are printed"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or the firmware would boot any kernel"),
+            ("3", "there is no image, or no firmware"),
+            ("4", "the image is damaged"),
+        ),
         examples=(
-            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "one processor"),
-            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "one or two"),
+            ("donjon image measure --tee snp", "the image that was built, one processor"),
+            ("donjon image measure --tee snp --vcpus 1,2 --cpu EPYC-v4,EPYC-Genoa", "one or two, of two models"),
+            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "another image"),
         ),
     ),
     Command(
@@ -825,15 +851,21 @@ _LIST = (
         handler="donjon.cli.key:sign",
         group="Image",
         options=(
-            Option("--launch-digest", "HEX", "of SNP, as image measure prints it"),
             Option("--sev-id-key", "FILE", "the ID key", files=True),
             Option("--sev-id-key-signature", "FILE", "what key sev sign wrote for it", files=True),
+            Option("--launch-digest", "HEX", "of SNP; without it, that of the image which image build made"),
+            _VARIANT,
+            Option("--vcpus", "NUMBER", "how many processors the guest has", default="1"),
+            Option("--cpu", "NAME", "their model, as QEMU calls it", default="EPYC-v4"),
+            _FIRMWARE,
             Option("--mrenclave", "HEX", "of SGX"),
             Option("--sgx-key", "FILE", "the signer's key", files=True),
             Option("--out", "FILE", "where to write it; without it, it is printed", files=True),
         ),
-        details="JSON in Enarx's format. The same keys and digests give the same bytes.",
+        details="JSON in Enarx's format. The same keys and digests give the same bytes. An ID block of the variant "
+        "debug is for guests that the host can look into, and for no others.",
         examples=(
+            ("donjon sign --sev-id-key id.key --sev-id-key-signature id.sig --out image.sig", "the image, for SNP"),
             ('donjon sign --mrenclave "$(cat mrenclave.hex)" --sgx-key sgx.key', "for SGX"),
         ),
     ),

@@ -66,7 +66,7 @@ class Broker:
         self._peers: dict[tuple[int, int], tuple[str, int]] = {}
         self._makers = 0
         self._wanted: list[tuple[_socket.socket, bytes]] = []
-        self._collecting: tuple[int, int, float] | None = None  # process, its pidfd, until
+        self._collecting: tuple[int, float, _socket.socket] | None = None  # process, until, who asks
         self._gate: _socket.socket | None = None
         if place.network:  # before there is another process that could take its port
             self._gate = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
@@ -149,8 +149,9 @@ class Broker:
             if now > end:
                 del self._arrived[port]
                 os.close(connection)
-        if self._collecting is not None and now > self._collecting[2]:
-            os.kill(self._collecting[0], 9)  # its descriptor for the answer closes, and who asks is told so
+        if self._collecting is not None and now > self._collecting[1]:
+            os.kill(self._collecting[0], 9)
+            _send(self._collecting[2], failure(PlatformError("the TEE gave no evidence in time")))
 
     # ---- requests
 
@@ -213,16 +214,14 @@ class Broker:
         if self._collecting is not None or not self._wanted:
             return
         asker, report_data = self._wanted.pop(0)
-        try:
-            pid = begin(self._place, report_data, asker)
-        finally:
-            asker.close()
+        pid = begin(self._place, report_data, asker)
         descriptor = os.pidfd_open(pid)
-        self._collecting = (pid, descriptor, time.monotonic() + EVIDENCE_SECONDS)
+        self._collecting = (pid, time.monotonic() + EVIDENCE_SECONDS, asker)
 
         def ended(_events: int) -> None:
             self._forget(descriptor)
             os.close(descriptor)
+            asker.close()
             self._collecting = None
             self._collect()
 

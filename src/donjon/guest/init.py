@@ -55,7 +55,8 @@ VARIANT = "/etc/donjon/variant"
 PYTHON = "/usr/bin/python3.11"
 WARM = (
     "donjon.guest.keep", "donjon.guest.confine", "donjon.guest.requests", "donjon.keep.nil", "donjon.keep.launch",
-    "donjon.keep.channel", "donjon.config.models", "donjon.wasm.wasi.descriptors.stdio", "donjon.workload",
+    "donjon.keep.channel", "donjon.keep.sandbox", "donjon.keep._filter", "donjon.config.models",
+    "donjon.wasm.wasi.descriptors.stdio", "donjon.workload",
 )  # fmt: skip
 PUBLIC = {"/dev/null": 3, "/dev/zero": 5, "/dev/full": 7, "/dev/random": 8, "/dev/urandom": 9}
 """Devices that there are when the machine is set up, and their numbers in the kernel's first group."""

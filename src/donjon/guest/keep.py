@@ -73,7 +73,7 @@ def _run(workload: Workload, place: Place, reporter: object, requests: _socket.s
         mark("run")
         reporter.send("ready")
 
-    return run(launch, module, log, on_open=opened, on_ready=ready)
+    return run(launch, module, log, on_open=opened, on_ready=ready, sandbox="on" if place.confined else "off")
 
 
 def _enclose(launch: Launch, place: Place, requests: _socket.socket) -> None:

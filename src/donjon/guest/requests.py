@@ -77,10 +77,20 @@ def receive(channel: _socket.socket, most: int = LONGEST, flags: int = 0) -> tup
 
 
 class Asker:
-    """The end of the processes that ask."""
+    """The end of the processes that ask, one question after the other.
+
+    Answers come to a socket that is made here: a process that is confined later can make none. A fork makes its own.
+    """
 
     def __init__(self, channel: _socket.socket) -> None:
         self._channel = channel
+        self._process = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if self._process != os.getpid():
+            self._ours, self._theirs = pair()
+            self._process = os.getpid()
 
     def ask(self, *fields: str) -> tuple[bytes, int]:
         """The rest of the answer, and the descriptor that came with it, or -1.
@@ -89,14 +99,9 @@ class Asker:
             DonjonError: what was asked for cannot be had.
         """
         try:
-            ours, theirs = pair()
-            try:
-                send(self._channel, answer(*fields), theirs.fileno())
-                theirs.close()
-                data, descriptor = receive(ours)
-            finally:
-                ours.close()
-                theirs.close()
+            self._prepare()
+            send(self._channel, answer(*fields), self._theirs.fileno())
+            data, descriptor = receive(self._ours)
         except OSError as error:
             raise PlatformError("the Keep's agent does not answer") from error
         kind, _, rest = data.partition(b"\0")

@@ -14,8 +14,8 @@ are what the host may decide anyway, as it decides whether a Keep runs.
 from __future__ import annotations
 
 from donjon.errors import ParseError, UsageError, VerifyError
-from donjon.hashes import sha256
 from donjon.log import DEFAULT, parse_filter, printable
+from donjon.sums import sha256
 from donjon.workload import Descriptor, File, package
 from donjon.workload.canonical import parse
 from donjon.workload.tree import CONFIG, MAIN

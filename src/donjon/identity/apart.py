@@ -5,6 +5,9 @@ else in a Keep; asking a Steward takes more of both. So a fork loads it, makes w
 through a pipe; it can begin before the result is needed. The key is never anywhere but in the memory of these two
 processes, which trust each other.
 
+A Keep that runs may neither fork nor connect any more (`donjon.keep.sandbox`), but has to renew its certificate. So a
+process is forked before that, and does nothing but fork one that makes an identity whenever it is asked to: `Beside`.
+
 The fork holds nothing of the Keep's but that pipe: a connection that the Keep closes meanwhile is closed, and whoever
 reads the guest's output does not wait for it. It has a time after which the kernel ends it, whatever it hangs in.
 
@@ -17,6 +20,7 @@ reads the guest's output does not wait for it. It has a time after which the ker
 from __future__ import annotations
 
 import os
+import time
 
 from donjon import errors
 from donjon.errors import BugError, DonjonError, PlatformError, words_of
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Make = Callable[[Say], Identity]
 
-__all__ = ["Apart", "Making"]
+__all__ = ["Apart", "Beside", "Making"]
 
 SECONDS = 90.0
 """The longest that making an identity may take: a Steward's 60 s, and evidence."""
@@ -53,6 +57,7 @@ class Making:
         self._reader = reader
         self._say = say
         self._seconds = seconds
+        self._late = time.monotonic() + 0.9 * seconds  # it may have begun before; so late it was ended, by its time
         self._held = bytearray()
         self._made: Identity | DonjonError | None = None
 
@@ -86,7 +91,8 @@ class Making:
         if data:
             return None
         number = self._bury()
-        if self._made is None and number == _SIGALRM:
+        late = number == 0 and time.monotonic() >= self._late
+        if self._made is None and (number == _SIGALRM or late):
             self._made = PlatformError(f"the Keep's identity was not made within {self._seconds:g} s")
         if self._made is None:
             self._made = BugError("the process that makes the Keep's key ended early")
@@ -163,6 +169,102 @@ class Apart(Making):
         return self._pid, reader
 
 
+class Beside:
+    """A process that waits beside the Keep, and forks one that makes an identity each time it is asked.
+
+    It holds nothing of the Keep's but its end of a socket pair, over which it gets the pipe for each answer. When the
+    Keep ends it ends too, and on Linux whatever it has started.
+
+    Args:
+        make: as for `Apart`; as it is now, not as it may become.
+        seconds: after which what makes an identity is ended.
+    Raises:
+        PlatformError: there is no process to be had.
+    """
+
+    def __init__(self, make: Make, seconds: float = SECONDS) -> None:
+        import socket
+
+        self._seconds = seconds
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            raise PlatformError(f"cannot start a process that renews the Keep's key: {words_of(error)}") from error
+        if pid == 0:
+            _wait_beside(make, theirs.fileno(), seconds)
+        theirs.close()
+        self._pid = pid
+        self._channel = ours
+
+    def begin(self, say: Say = _silent) -> Making:
+        """Have an identity made.
+
+        Raises:
+            PlatformError: the process is gone, or there are no descriptors left.
+        """
+        import socket
+
+        try:
+            reader, writer = os.pipe()
+        except OSError as error:
+            raise PlatformError(f"cannot have the Keep's key made: {words_of(error)}") from error
+        try:
+            socket.send_fds(self._channel, [b"?"], [writer])
+        except OSError as error:
+            os.close(reader)
+            text = f"cannot have the Keep's key made: the process for it is gone: {words_of(error)}"
+            raise PlatformError(text) from error
+        finally:
+            os.close(writer)
+        return Making(reader, say, self._seconds)
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            pass  # as in `Apart._bury`
+
+
+def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
+    """In the process beside the Keep."""
+    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
+    import socket
+
+    try:
+        _let_go((channel,), None)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the kernel buries them
+        asked = socket.socket(fileno=channel)
+        while True:
+            message, writers, _, _ = socket.recv_fds(asked, 1, 1)
+            if not message or not writers:
+                break
+            if os.fork() == 0:
+                _end_with_parent()
+                asked.close()
+                _make(make, writers[0], seconds, ())
+            os.close(writers[0])
+    finally:
+        os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process with the one that forked it."""
+    import sys
+
+    if sys.platform == "linux":
+        import ctypes
+
+        parent = os.getppid()
+        ctypes.PyDLL(None).prctl(1, _SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG of <linux/prctl.h>
+        if os.getppid() != parent:
+            os._exit(0)
+
+
 _SIGKILL, _SIGALRM = 9, 14  # the same on Linux and macOS; `signal` takes 3 ms
 
 
@@ -197,12 +299,14 @@ def _failure(error: DonjonError) -> bytes:
     return _record(b"error", *(text.encode("utf-8", "replace") for text in texts))
 
 
-def _let_go(keep: tuple[int, ...], seconds: float) -> None:
-    """Close what is the Keep's, and set the time."""
-    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
+def _let_go(keep: tuple[int, ...], seconds: float | None) -> None:
+    """Close what is the Keep's, keep what is made here from others, and set the time."""
+    import _signal
 
-    _signal.signal(_SIGALRM, _signal.SIG_DFL)
-    _signal.setitimer(_signal.ITIMER_REAL, seconds)
+    if seconds is not None:
+        _signal.signal(_SIGALRM, _signal.SIG_DFL)
+        _signal.setitimer(_signal.ITIMER_REAL, seconds)
+    _hide()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -216,6 +320,16 @@ def _let_go(keep: tuple[int, ...], seconds: float) -> None:
                 os.close(number)
             except OSError:
                 pass  # the directory's own, or none
+
+
+def _hide() -> None:
+    """Let no other process of this user look into this one: there will be a key in it."""
+    import sys
+
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.PyDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE of <linux/prctl.h>
 
 
 def _record(*parts: bytes) -> bytes:

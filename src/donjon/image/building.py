@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["build", "command"]
 
 LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
-KEPT_IMAGES = 4
+KEPT_IMAGES = 2
 """Of each variant, the newest; each has some 145 MB."""
-KEPT_SEGMENTS = 24
+KEPT_SEGMENTS = 12
 """Compressed archives, the newest; three make an image, and most have half a megabyte."""
 FAMILIES: dict[str, type[DonjonError]] = {
     family.__name__: family for family in (ParseError, PlatformError, UsageError, BugError)
@@ -156,7 +156,10 @@ def _inputs(lock: Lock, cache: str, say: Progress) -> str:
     taken = json.dumps([recipe.TAKEN, recipe.KERNEL_MODULES, lock.digest])
     folder = f"{cache}/inputs/{hashlib.sha256(taken.encode()).hexdigest()[:32]}"
     if os.path.exists(f"{folder}/files.json"):
-        return folder
+        if _whole(folder):
+            return folder
+        say("what was unpacked is damaged: it is unpacked again")
+        shutil.rmtree(folder)
     downloads = fetching.fetch(lock, f"{cache}/downloads", say)
     draft = f"{folder}.{os.urandom(8).hex()}.new"
     known: dict[str, tuple[str, str]] = {}
@@ -177,6 +180,20 @@ def _inputs(lock: Lock, cache: str, say: Progress) -> str:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def _whole(folder: str) -> bool:
+    """Whether every file is what was unpacked: an interpreter is among them, and it runs before it can look."""
+    try:
+        with open(f"{folder}/files.json", "rb") as file:
+            known = json.load(file)
+        for path, (_, expected) in known.items():
+            with open(f"{folder}/{path}", "rb") as file:
+                if hashlib.sha256(file.read()).hexdigest() != expected:
+                    return False
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _items(package: Package, path: str) -> Iterator[Item]:
@@ -263,6 +280,7 @@ def _pack(variant: str, lock: Lock, inputs: str, segments: str, out: str, say: P
     job = {
         "variant": variant, "inputs": inputs, "source": source, "segments": segments, "out": out, "lock": lock.digest,
         "packages": [_row(package) for package in lock.packages], "entry": recipe.ENTRY, "init": recipe.INIT.decode(),
+        "level": recipe.LEVEL,
     }  # fmt: skip
     run_packing(command(inputs), job, say)
 

@@ -102,8 +102,9 @@ def read(data: bytes | memoryview) -> Iterator[tuple[str, Entry]]:
     if len(view) > LIMIT:
         raise ParseError(f"cpio: {len(view)} bytes, expected at most {LIMIT}")
     at = 0
+    ended = True
     while at < len(view):
-        if view[at] == 0 and at % 4 == 0:  # between two archives
+        if view[at] == 0 and at % 4 == 0 and ended:  # between two archives
             at += 4
             continue
         head = bytes(view[at : at + HEADER])
@@ -124,6 +125,9 @@ def read(data: bytes | memoryview) -> Iterator[tuple[str, Entry]]:
             path = bytes(view[start : start + length - 1]).decode()
         except UnicodeDecodeError:
             raise ParseError(f"cpio at {at:#x}: expected a name in UTF-8") from None
-        if path != TRAILER:
+        ended = path == TRAILER
+        if not ended:
             yield path, Entry(mode, bytes(view[body : body + size]), (fields[9], fields[10]))
         at = body + size + -(body + size) % 4
+    if not ended:
+        raise ParseError(f"cpio at {at:#x}: expected {TRAILER} at the end")

@@ -2,7 +2,7 @@
 
 A library of the distribution carries sections that only linkers and debuggers read, behind everything that is ever
 mapped: `cut` drops them, in place of `strip`, whose output changes with its version. The section table is gone then, so
-a kernel module, which is loaded by its sections, is never cut.   [ELF-64, GABI]
+a kernel module, which is loaded by its sections, is never cut.   [GABI]
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ of all that ever was. Wheels come through pip, with whatever index that is set u
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -26,19 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
 
-ORIGINS = {
-    "debian": (
-        "https://deb.debian.org/debian/",
-        "https://snapshot.debian.org/file/by-sha256/",
-    ),
-    "debian-security": (
-        "https://deb.debian.org/debian-security/",
-        "https://snapshot.debian.org/file/by-sha256/",
-    ),
-}
-"""The official origins, by archive."""
-BY_DIGEST = "/by-sha256/"
-"""An origin that ends so has files under their digests instead of their paths."""
+ORIGINS = (
+    "https://deb.debian.org/{archive}/",
+    "http://deb.debian.org/{archive}/",  # for machines without roots for HTTPS: what comes is compared all the same
+    "https://snapshot.debian.org/archive/{archive}/{snapshot}/",
+)
+"""Debian's own: what it has today, and all that it ever had."""
 TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 PROGRAM_TIMEOUT = 900.0
@@ -47,7 +41,15 @@ PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"
 
 
 class _AbsentError(Exception):
-    """This origin has no such package; the text says why."""
+    """This origin gives no such package; the text says why.
+
+    Args:
+        gone: it was asked, and has none. Else it could not be asked, and may have it.
+    """
+
+    def __init__(self, text: str, gone: bool = False) -> None:
+        super().__init__(text)
+        self.gone = gone
 
 
 def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
@@ -64,18 +66,18 @@ def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
         os.makedirs(folder, 0o700, exist_ok=True)
     except OSError as error:
         raise PlatformError(f"cannot make {folder}: {words_of(error)}", "check who may write there") from error
-    missing = [package for package in lock.packages if not is_there(package, f"{folder}/{package.file}")]
+    missing = [package for package in lock.packages if not is_there(package, f"{folder}/{package.file}", say)]
     total = sum(package.size for package in missing)
     done = 0
-    for package in missing:
-        say(f"downloading {package.name} {package.version} ({done >> 20} of {total >> 20} MB)")
-        _get(package, f"{folder}/{package.file}")
+    for index, package in enumerate(missing):
+        say(f"downloading {package.name} {package.version} ({done / 1e6:.1f} of {total / 1e6:.1f} MB)")
+        _get(package, lock.snapshot, f"{folder}/{package.file}", len(missing) - index)
         done += package.size
     return {package.file: f"{folder}/{package.file}" for package in lock.packages}
 
 
-def is_there(package: Package, path: str) -> bool:
-    """Whether the package is there and whole; what is damaged is removed."""
+def is_there(package: Package, path: str, say: Say) -> bool:
+    """Whether the package is there and whole; what is damaged is removed, and `say` is told."""
     try:
         with open(path, "rb") as file:
             problem = _differs(package, file.read(package.size + 1))
@@ -84,6 +86,7 @@ def is_there(package: Package, path: str) -> bool:
     except OSError as error:
         raise PlatformError(f"cannot read {path}: {words_of(error)}", "check who may read it") from error
     if problem:
+        say(f"{path} is damaged: it is fetched again")
         unlink(path)
     return not problem
 
@@ -97,14 +100,15 @@ def _differs(package: Package, data: bytes) -> str:
     return "" if digest == package.sha256 else f"expected SHA-256 {package.sha256}, got {digest}"
 
 
-def _get(package: Package, path: str) -> None:
+def _get(package: Package, snapshot: str, path: str, missing: int) -> None:
     tried: list[str] = []
-    wrong = False
-    for name, attempt in _origins(package):
+    wrong, unasked = False, False
+    for name, attempt in _origins(package, snapshot):
         try:
             data = attempt()
         except _AbsentError as reason:
             tried.append(f"{name}: {reason}")
+            unasked = unasked or not reason.gone
             continue
         problem = _differs(package, data)
         if problem:
@@ -114,13 +118,19 @@ def _get(package: Package, path: str) -> None:
         _keep(path, data)
         return
     where = "\n".join(tried)
-    message = f"cannot get {package.name} {package.version} ({package.file}):\n{where}"
+    more = f", the first of {missing} that are missing" if missing > 1 else ""
+    message = f"cannot get {package.name} {package.version} ({package.file}){more}:\n{where}"
     if wrong:
         raise ParseError(message, "a mirror may be broken or have been tampered with: try another with DONJON_MIRROR")
+    if unasked:
+        hint = (
+            f"check the network; or copy {os.path.dirname(path)} from a machine that has built an image, and name it "
+        )
+        raise PlatformError(message, f"{hint}with DONJON_MIRROR")
     raise PlatformError(
         message,
-        "check the network; if every origin has dropped this version, `python tools/image_lock.py` in Donjon's sources "
-        "makes a lock of today's, and images of it have other measurements",
+        "no origin has this version any more: `python tools/image_lock.py` in Donjon's sources makes a lock of what "
+        "there is today, and images of it have other measurements",
     )
 
 
@@ -145,13 +155,13 @@ def unlink(path: str) -> None:
         pass  # what stays is looked at again before it is used
 
 
-def _origins(package: Package) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _origins(package: Package, snapshot: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Where a package might be, in the order in which that is tried."""
     mirror = os.environ.get("DONJON_MIRROR", "")
     if mirror.startswith(("http://", "https://")):
         base = mirror if mirror.endswith("/") else f"{mirror}/"
         rest = package.path if package.kind == "deb" else package.file
-        yield base, lambda: _download(f"{base}{rest}", package.size)
+        yield base, lambda: download(f"{base}{rest}", package.size)
     elif mirror.startswith("/"):
         names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
         yield mirror, lambda: _copy(names, package.size)
@@ -162,9 +172,9 @@ def _origins(package: Package) -> Iterator[tuple[str, Callable[[], bytes]]]:
         return
     if shutil.which("apt-get"):
         yield "apt-get download", lambda: _apt(package)
-    for origin in ORIGINS[package.archive]:
-        rest = package.sha256 if origin.endswith(BY_DIGEST) else package.path
-        yield origin, lambda url=f"{origin}{rest}": _download(url, package.size)  # type: ignore[misc]
+    for form in ORIGINS:
+        origin = form.format(archive=package.archive, snapshot=snapshot)
+        yield origin, lambda url=f"{origin}{package.path}": download(url, package.size)  # type: ignore[misc]
 
 
 def _copy(paths: Iterable[str], size: int) -> bytes:
@@ -175,10 +185,10 @@ def _copy(paths: Iterable[str], size: int) -> bytes:
                 return file.read(size + 1)
         except OSError as error:
             reason = words_of(error)
-    raise _AbsentError(reason)
+    raise _AbsentError(reason, gone=True)
 
 
-def _download(url: str, size: int) -> bytes:
+def download(url: str, size: int) -> bytes:
     """At most one byte more than expected, over HTTP or HTTPS and nothing else."""
     import http.client
     import urllib.error
@@ -200,7 +210,7 @@ def _download(url: str, size: int) -> bytes:
                 data += chunk
     except urllib.error.HTTPError as error:
         error.close()
-        raise _AbsentError(f"answers {error.code} {error.reason}") from error
+        raise _AbsentError(f"answers {error.code} {error.reason}", gone=error.code in (404, 410)) from error
     except urllib.error.URLError as error:
         raise _AbsentError(
             words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
@@ -218,7 +228,7 @@ def _apt(package: Package) -> bytes:
         os.chmod(folder, 0o755)  # noqa: S103 - apt downloads as another user where it can
         architecture = "" if package.file.endswith("_all.deb") else ":amd64"
         word = f"{package.name}{architecture}={package.version}"
-        _run(["apt-get", "-qq", "download", word], folder)
+        _run(["apt-get", "-qq", "download", word], folder, ("E: Can't find", "E: Version", "E: Unable to locate"))
         return _only_file(folder, package.size)
 
 
@@ -232,14 +242,24 @@ def _pip(package: Package) -> bytes:
         platforms = [word for tag in tags for word in ("--platform", tag)]
         os.mkdir(f"{folder}/found")
         _run(
-            [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--require-hashes",
+            [*_pip_command(), "--quiet", "--disable-pip-version-check", "download", "--require-hashes",
              "--only-binary", ":all:", "--no-deps", *PYTHON, *platforms, "--dest", f"{folder}/found", "-r", wanted],
-            folder,
+            folder, ("ERROR: No matching distribution",),
         )  # fmt: skip
         return _only_file(f"{folder}/found", package.size)
 
 
-def _run(command: list[str], folder: str) -> None:
+def _pip_command() -> list[str]:
+    """This Python's, or else the one in the path: not every environment has pip inside."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    program = shutil.which("pip3") or shutil.which("pip")
+    if program is None:
+        raise _AbsentError("there is none: install pip, or put the wheels into a directory and set DONJON_MIRROR to it")
+    return [program]
+
+
+def _run(command: list[str], folder: str, gone: tuple[str, ...]) -> None:
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -252,7 +272,7 @@ def _run(command: list[str], folder: str) -> None:
     if done.returncode:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         told = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
-        raise _AbsentError(told[-1][:300])
+        raise _AbsentError(told[-1][:300], gone=told[-1].startswith(gone))
 
 
 def _only_file(folder: str, size: int) -> bytes:

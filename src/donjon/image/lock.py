@@ -24,6 +24,7 @@ KINDS = ("deb", "wheel")
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:!-]*")
 PATH = re.compile(r"pool/(?:[A-Za-z0-9._+~-]+/)+[A-Za-z0-9._+~%-]+\.deb")
+TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 _FIELDS = {
@@ -63,13 +64,18 @@ class Package:
 
 
 class Lock:
-    """All `packages`, and the `digest` (SHA-256, hex) of the lock itself."""
+    """All `packages`, the `digest` (SHA-256, hex) of the lock itself, and a time when Debian had all its packages.
 
-    __slots__ = ("digest", "packages")
+    Args:
+        snapshot: the time, as Debian's archive of old states writes it: `20250102T030405Z`.
+    """
 
-    def __init__(self, packages: tuple[Package, ...], digest: str) -> None:
+    __slots__ = ("digest", "packages", "snapshot")
+
+    def __init__(self, packages: tuple[Package, ...], digest: str, snapshot: str) -> None:
         self.packages = packages
         self.digest = digest
+        self.snapshot = snapshot
 
 
 def load(path: str | None = None) -> Lock:
@@ -99,8 +105,10 @@ def parse(data: bytes, name: str = "lock.json") -> Lock:
         whole = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ParseError(f"{name}: expected JSON: {error}", "reinstall donjon") from error
-    if not isinstance(whole, dict) or set(whole) != {"format", "packages"} or whole["format"] != FORMAT:
-        raise ParseError(f"{name}: expected format {FORMAT} with its packages")
+    if not isinstance(whole, dict) or set(whole) != {"format", "packages", "snapshot"} or whole["format"] != FORMAT:
+        raise ParseError(f"{name}: expected format {FORMAT} with its packages and snapshot")
+    if not isinstance(whole["snapshot"], str) or not TIME.fullmatch(whole["snapshot"]):
+        raise ParseError(f"{name} snapshot: expected a time such as 20250102T030405Z")
     rows = whole["packages"]
     if not isinstance(rows, list) or not 0 < len(rows) <= MAX_PACKAGES:
         raise ParseError(f"{name}: expected 1 to {MAX_PACKAGES} packages")
@@ -108,7 +116,7 @@ def parse(data: bytes, name: str = "lock.json") -> Lock:
     files = [package.file for package in packages]
     if len(set(files)) < len(files):
         raise ParseError(f"{name}: expected each package once")
-    return Lock(packages, hashlib.sha256(data).hexdigest())
+    return Lock(packages, hashlib.sha256(data).hexdigest(), whole["snapshot"])
 
 
 def _package(row: object, where: str) -> Package:

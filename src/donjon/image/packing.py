@@ -79,7 +79,7 @@ def pack(job: dict[str, Any]) -> None:
     Args:
         job: `variant`; `inputs`, the directory of unpacked packages; `source`, the one that holds `donjon`; `segments`,
             where compressed archives are kept; `out`, an empty directory; `lock`, the lock's digest; `packages`, its
-            rows; `entry` and `init`, which are the recipe's but in tests.
+            rows; `entry`, `init` and `level`, which are the recipe's but in tests.
     """
     variant, out = job["variant"], job["out"]
     packer = Packer(job["inputs"], job["source"], job["entry"], job["init"].encode())
@@ -88,7 +88,7 @@ def pack(job: dict[str, Any]) -> None:
     raws = {name: cpio.write(entries) for name, entries in segments.items()}
     packed = {}
     for name, raw in raws.items():
-        packed[name] = _compressed(raw, name, job["segments"])
+        packed[name] = _compressed(raw, name, job["segments"], job["level"])
     purposes = [
         about for name, entries in segments.items()
         for about in _purposes(entries, packer.origins, len(packed[name]))
@@ -138,10 +138,10 @@ def _write(path: str, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _compressed(raw: bytes, name: str, folder: str) -> bytes:
+def _compressed(raw: bytes, name: str, folder: str, level: int) -> bytes:
     """The archive compressed, from `folder` if it is there and whole; a multiple of four bytes long."""
     digest = hashlib.sha256(raw).hexdigest()
-    path = f"{folder}/{digest}-{recipe.LEVEL}-{recipe.WINDOW_LOG}.zst"
+    path = f"{folder}/{digest}-{level}-{recipe.WINDOW_LOG}.zst"
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -150,7 +150,7 @@ def _compressed(raw: bytes, name: str, folder: str) -> bytes:
     except (OSError, ParseError):
         pass  # not there, or damaged: it is made again
     say({"step": f"compressing {name}", "bytes": len(raw)})
-    data = zstd.compress(raw, recipe.LEVEL, recipe.WINDOW_LOG)
+    data = zstd.compress(raw, level, recipe.WINDOW_LOG)
     data += bytes(-len(data) % 4)
     draft = f"{path}.{os.getpid()}.new"
     try:

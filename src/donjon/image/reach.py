@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+from functools import cache
 
 from donjon.errors import ParseError
 
@@ -73,7 +74,10 @@ def reach(
             queue.append((name.rpartition(".")[0], ""))
         queue.extend((other, name) for other in hidden.get(name, ()))
         if module.path.endswith(".py"):
-            queue.extend((other, name if sure and _ours(other) else "") for other, sure in imports(module))
+            queue.extend(
+                (other, name if sure and _ours(other) else "")
+                for other, sure in _imports(module.file, module.path, module.package)
+            )
     return found
 
 
@@ -95,24 +99,29 @@ def _find(name: str, roots: tuple[str, ...]) -> Module | None:
     return None
 
 
-def imports(module: Module) -> Iterator[tuple[str, bool]]:
+@cache
+def _imports(file: str, name: str, package: str) -> tuple[tuple[str, bool], ...]:
     """The names that a module's text imports, each with whether it is surely a module.
 
     In `from a import b`, `a` is, and `a.b` may be.
     """
-    with open(module.file, "rb") as file:
-        text = file.read()
+    with open(file, "rb") as stream:
+        text = stream.read()
     try:
-        tree = ast.parse(text, module.path)
+        tree = ast.parse(text, name)
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise ParseError(f"{module.path}: expected Python 3.11: {error}") from error
+        raise ParseError(f"{name}: expected Python 3.11: {error}") from error
+    return tuple(_names(tree, package))
+
+
+def _names(tree: ast.AST, package: str) -> Iterator[tuple[str, bool]]:
     nodes: list[ast.AST] = [tree]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Import):
             yield from ((alias.name, True) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module.package)
+            base = _absolute(node, package)
             yield base, True
             yield from ((f"{base}.{alias.name}", False) for alias in node.names)
         elif isinstance(node, ast.If) and _for_types(node.test):

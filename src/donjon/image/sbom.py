@@ -6,6 +6,7 @@ The format demands a time of creation. It is the same one always, so that equal 
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 from donjon import __version__
 
@@ -91,7 +92,12 @@ def _donjon() -> dict[str, object]:
 def _package(row: Mapping[str, Any], reference: str) -> dict[str, object]:
     deb = row["kind"] == "deb"
     version = row["version"]
-    purl = f"pkg:deb/debian/{row['name']}@{version}" if deb else f"pkg:pypi/{row['name']}@{version}"
+    name = f"{quote(row['name'])}@{quote(version, safe='')}"
+    if deb:
+        architecture = row["path"].rpartition("_")[2].removesuffix(".deb")
+        purl = f"pkg:deb/debian/{name}?arch={architecture}&distro=bookworm"
+    else:
+        purl = f"pkg:pypi/{name}"
     return {
         "SPDXID": reference,
         "name": row["name"],
@@ -104,7 +110,7 @@ def _package(row: Mapping[str, Any], reference: str) -> dict[str, object]:
         "licenseConcluded": "NOASSERTION",
         "licenseDeclared": "NOASSERTION",
         "copyrightText": "NOASSERTION",
-        "externalRefs": [_purl(purl.replace("+", "%2B").replace(":", "%3A").replace("pkg%3A", "pkg:"))],
+        "externalRefs": [_purl(purl)],
     }
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from donjon.image.lock import Lock
 
-__all__ = ["Image", "check", "damaged", "find", "find_in", "folder", "image_folder", "key", "publish", "source"]
+__all__ = ["Image", "check", "damaged", "find", "find_in", "folder", "image_folder", "key", "publish", "read", "source"]
 
 SEEN = "seen.json"
 """Size and time of each file when its digest was last compared: what has not changed since is not read again."""
@@ -192,6 +192,26 @@ def check(image: Image) -> None:
                 f"{name}: expected {about['size']} bytes, SHA-256 {about['sha256']}, got {size}, {digest.hexdigest()}",
             )
     _note_seen(image.directory, before)
+
+
+def read(image: Image, name: str) -> bytes:
+    """The content of one file, as the manifest says it is: what is measured has to be what was made.
+
+    Raises:
+        VerifyError: it differs. PlatformError: it cannot be read.
+    """
+    about = image.manifest["files"][name]
+    path = f"{image.directory}/{name}"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(about["size"] + 1)
+    except FileNotFoundError as error:
+        raise damaged(image.directory, f"{name} is missing") from error
+    except OSError as error:
+        raise PlatformError(f"cannot read {path}: {words_of(error)}", "check who may read it") from error
+    if len(data) != about["size"] or hashlib.sha256(data).hexdigest() != about["sha256"]:
+        raise damaged(image.directory, f"{name}: expected {about['size']} bytes, SHA-256 {about['sha256']}")
+    return data
 
 
 def _now(image: Image) -> dict[str, list[int]] | None:

@@ -89,6 +89,7 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
         on_listen=lambda name, host, port: reporter.send("listening", name, host, str(port)),
         on_ready=lambda: reporter.send("ready"),
         stdio=stdio,
+        sandbox=str(orders["sandbox"]),
     )
 
 

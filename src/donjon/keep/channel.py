@@ -39,13 +39,13 @@ LONGEST = 1 << 16
 LAST_WORDS = ("exit", "error")
 
 
-def orders_for(launch: Launch | None, module: object, log: str, warm: bool = False) -> bytes:
+def orders_for(launch: Launch | None, module: object, log: str, warm: bool = False, sandbox: str = "auto") -> bytes:
     """The message that makes a process the Keep of `launch`, or (warm) the parent of such Keeps."""
     import marshal
     import pickle
     import sys
 
-    orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module}
+    orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module, "sandbox": sandbox}
     if launch is not None:
         orders |= {
             "args": launch.args,

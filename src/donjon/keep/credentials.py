@@ -2,7 +2,8 @@
 
 A certificate of a Steward lives for hours. When two thirds of its life are over (sooner or later by a twentieth, so
 that many Keeps do not come at once), a fork makes the next one, with a fresh key and fresh evidence; the reactor hears
-of it through the fork's pipe, between whatever else it does. Every handshake that begins later shows the new chain;
+of it through the fork's pipe, between whatever else it does. It is a fork of a process that was made before the guest
+ran, as the Keep itself may not fork or connect by then. Every handshake that begins later shows the new chain;
 connections that are open keep their keys and notice nothing. What fails is tried again, later each time, for as long as
 the Keep runs, and said each time.
 
@@ -17,7 +18,7 @@ import os
 import time
 
 from donjon.errors import DonjonError, PlatformError
-from donjon.identity import Apart, self_signed
+from donjon.identity import Apart, Beside, self_signed
 from donjon.wasm.wasi.reactor import POLLIN
 
 TYPE_CHECKING = False
@@ -82,6 +83,7 @@ class Credentials:
         self._make = make
         self._begin = begin
         self._making: Making | None = self._start(log.info)
+        self._beside: Beside | None = None
         self._identity: Identity | None = None
         self._contexts: list[ssl.SSLContext] = []
         self._timer = (-1, -1)
@@ -91,6 +93,12 @@ class Credentials:
 
     def _start(self, say: Callable[[str], None]) -> Making:
         return Apart(self._make, say) if self._begin is None else self._begin(self._make, say)
+
+    def _renew(self, say: Callable[[str], None]) -> Making:
+        if self._begin is not None:
+            return self._begin(self._make, say)
+        assert self._beside is not None  # noqa: S101 - there is a certificate that expires
+        return self._beside.begin(say)
 
     def identity(self) -> Identity:
         """The current one; waits for the first.
@@ -104,6 +112,8 @@ class Credentials:
             self._making = None
             self._identity = made
             if made.expires is not None:
+                if self._begin is None:
+                    self._beside = Beside(self._make)
                 self._timer = os.pipe()  # nothing is ever written: the reactor waits for its deadline only
                 self._plan(made.expires)
         return self._identity
@@ -127,6 +137,9 @@ class Credentials:
             self._reactor.remove(self._making.fileno())
             self._making.cancel()
             self._making = None
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
         if self._timer[0] >= 0:
             self._reactor.remove(self._timer[0])
             for end in self._timer:
@@ -164,7 +177,7 @@ class Credentials:
             self._arm()
             return
         try:
-            self._making = self._start(lambda text: self._log.debug(text, "donjon.keep"))
+            self._making = self._renew(lambda text: self._log.debug(text, "donjon.keep"))
         except DonjonError as error:
             self._failed(error)
             return

@@ -29,7 +29,12 @@ EVERYWHERE = ("::", "0.0.0.0", "")  # noqa: S104 - these are no names for a cert
 
 
 class Opener:
-    """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened."""
+    """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened.
+
+    Attributes:
+        directories: the descriptors of those that are open, each with whether the guest may write there.
+        loaded: packages that judge peers, and may load more of themselves when one comes.
+    """
 
     def __init__(
         self, launch: Launch, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
@@ -43,6 +48,8 @@ class Opener:
         self._budget = Budget(config.limits.connections)
         self._credentials = self._begin_identity(launch)
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # by what sets them apart
+        self.directories: list[tuple[int, bool]] = []
+        self.loaded: tuple[str, ...] = ()
         # A connection can be outside the guest's table (its handshake is under way, or what it still has to send), and
         # has a second descriptor while the peer is slow to take what was written.
         have_descriptors(config.limits.descriptors + 2 * config.limits.connections)
@@ -116,6 +123,7 @@ class Opener:
             return None
         from donjon.keep.peers import judge_of
 
+        self.loaded = ("cryptography", "msgspec", "cbor2")
         return judge_of(file.verify, self._anchors(file), "client" if file.kind == "listen" else "server")
 
     def _begin_identity(self, launch: Launch) -> Credentials | None:
@@ -182,12 +190,14 @@ class Opener:
         from donjon.wasm.wasi.descriptors.directory import preopen
 
         try:
-            return preopen(file.host, file.guest, writable=file.mode == "rw")
+            opened = preopen(file.host, file.guest, writable=file.mode == "rw")
         except OSError as error:
             raise UsageError(
                 f'cannot open the directory {file.host} for "{file.name}": {words_of(error)}',
                 hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
             ) from error
+        self.directories.append((opened.handle, opened.writable))
+        return opened
 
 
 def names_of(config: Config) -> list[str]:

@@ -14,6 +14,7 @@ import time
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
 from donjon.keep.channel import error_from, number_in, orders_for, out_of_processor_time, parse, receive
 from donjon.keep.launch import TSM, Launch
+from donjon.keep.sandbox import MODES
 from donjon.log import QUIET, Logger
 
 TYPE_CHECKING = False
@@ -87,6 +88,7 @@ class Keep:
         tsm: str = TSM,
         log: Logger = QUIET,
         log_filter: str = "info",
+        sandbox: str = "auto",
     ) -> Keep:
         """Start a workload; returns when its sockets are open and the guest is about to run.
 
@@ -98,11 +100,12 @@ class Keep:
             attest, sim, tsm: whose evidence its identity has; as the options of `donjon run`.
             log: gets what the Keep logs, whenever `wait`, `poll` or `stop` is called.
             log_filter: what the Keep logs at all.
+            sandbox: "auto", "on" or "off"; as the option of `donjon run`.
         Raises:
             DonjonError: of the family whose fault it is: no such file, not a module, port taken, ...
         """
         launch = _launch(module, config, args, env, attest, sim, tsm)
-        return cls.start_launch(launch, stdin, stdout, stderr, log, log_filter)
+        return cls.start_launch(launch, stdin, stdout, stderr, log, log_filter, sandbox)
 
     @classmethod
     def start_launch(
@@ -113,12 +116,14 @@ class Keep:
         stderr: Stream = "pipe",
         log: Logger = QUIET,
         log_filter: str = "info",
+        sandbox: str = "auto",
     ) -> Keep:
         """`start`, with everything about the workload in one value."""
+        _check_mode(sandbox)
         channel, process = _spawn(stdin, stdout, stderr)
         keep = cls(channel, process, log)
         keep.stdin, keep.stdout, keep.stderr = process.stdin, process.stdout, process.stderr  # type: ignore[assignment]
-        keep._give_orders(orders_for(launch, _absolute(launch.module), log_filter))
+        keep._give_orders(orders_for(launch, _absolute(launch.module), log_filter, sandbox=sandbox))
         return keep
 
     def _give_orders(self, orders: bytes) -> None:
@@ -334,17 +339,18 @@ def run(
     sim: str | os.PathLike[str] | None = None,
     tsm: str = TSM,
     log: Logger = QUIET,
+    sandbox: str = "auto",
 ) -> Result:
     """Run a workload to its end and collect what it writes.
 
     Args:
         stdin: what the guest reads there.
         timeout: seconds at most.
-        attest, sim, tsm: as `Keep.start`.
+        attest, sim, tsm, sandbox: as `Keep.start`.
     Raises:
         TrapError, DonjonError, TimeoutError: as `Keep.start` and `Keep.wait`.
     """
-    with Keep.start(module, config, args, env, attest=attest, sim=sim, tsm=tsm, log=log) as keep:
+    with Keep.start(module, config, args, env, attest=attest, sim=sim, tsm=tsm, log=log, sandbox=sandbox) as keep:
         assert keep._process is not None  # noqa: S101 - Keep.start always makes one
         try:
             stdout, stderr = keep._process.communicate(stdin, timeout)
@@ -386,9 +392,11 @@ class WarmParent:
         tsm: str = TSM,
         log: Logger = QUIET,
         log_filter: str = "info",
+        sandbox: str = "auto",
     ) -> Keep:
         """Start one more Keep with this module; as `Keep.start`."""
         launch = _launch(self._module, config, args, env, attest, sim, tsm)
+        _check_mode(sandbox)
         for choice in (stdin, stdout, stderr):
             _choice(choice)
         ours, theirs = _pair()
@@ -400,7 +408,7 @@ class WarmParent:
                 descriptor, stream = _stream(name, choice, opened)
                 descriptors.append(descriptor)
                 setattr(keep, name, stream)
-            orders = orders_for(launch, b"", log_filter)
+            orders = orders_for(launch, b"", log_filter, sandbox=sandbox)
             try:
                 with self._turn:
                     socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
@@ -443,6 +451,11 @@ def _launch(
     path = module if isinstance(module, bytes) else os.fspath(module)
     given = os.fspath(config) if isinstance(config, os.PathLike) else config
     return Launch(path, given, args, env, attest, None if sim is None else os.path.abspath(os.fspath(sim)), tsm)
+
+
+def _check_mode(sandbox: str) -> None:
+    if sandbox not in MODES:
+        raise UsageError(f'sandbox: expected "auto", "on" or "off", got "{sandbox[:20]}"')
 
 
 def _absolute(module: str | bytes) -> str | bytes:

@@ -21,17 +21,19 @@ from datetime import datetime
 
 from donjon.errors import ParseError
 from donjon.platform.machine import Machine
-from donjon.tee.firmware import VARIABLE
-from donjon.tee.snp import backend as snp_backend
-from donjon.tee.snp.layout import Cpuid, Product, Tcb
-from donjon.tee.tdx import backend as tdx_backend
+from donjon.platform.qemu import OLDEST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from donjon.tee.snp.layout import Cpuid, Product
 
 __all__ = ["ORDER", "Backend", "Datum", "find", "inside"]
 
 ORDER = ("snp", "tdx", "sgx", "kvm", "nil")
 """From the strongest: the first two run whole VMs that the host cannot read; the last two protect nobody from it."""
-KVM_QEMU = (7, 2)
 SNP_KERNEL, TDX_KERNEL = (6, 11), (6, 16)
+KVM, TCG = "KVM", "QEMU's emulation (TCG), which is slower"
+"""What makes a virtual machine fast, or not."""
 KEEP = 5 << 20
 """Bytes that Enarx says a Keep locks in memory."""
 QGS = ("/var/run/tdx-qgs/qgs.socket", "/run/tdx-qgs/qgs.socket")
@@ -96,10 +98,17 @@ def find(machine: Machine) -> tuple[Backend, ...]:
 
 def kvm(machine: Machine) -> Backend:
     """A plain virtual machine; without KVM, QEMU emulates the processor."""
+    works = machine.kvm().works
     return Backend(
         "kvm",
-        (*_kvm(machine, needed=False), _cpu(machine), _qemu(machine, KVM_QEMU)),
-        hardware=machine.system()[3] == "x86_64",
+        (
+            *_kvm(machine, needed=False),
+            Datum("Acceleration", works, KVM if works else TCG, needed=False),
+            _cpu(machine),
+            _qemu(machine, OLDEST),
+            _image(machine),
+        ),
+        hardware=_is_linux_x86(machine),
         protects=False,
         mesg="kvm protects nobody from the host. Where KVM does not work, QEMU emulates the processor: the Keep is the "
         "same, and slower.",
@@ -108,6 +117,8 @@ def kvm(machine: Machine) -> Backend:
 
 def snp(machine: Machine) -> Backend:
     """AMD SEV-SNP."""
+    from donjon.tee.snp.backend import MIN_QEMU
+
     vendor, brand = _vendor(machine), _brand(machine)
     amd = vendor == "AuthenticAMD"
     eax, ebx, ecx, edx = machine.cpuid(0x8000001F) or (0, 0, 0, 0)
@@ -138,7 +149,7 @@ def snp(machine: Machine) -> Backend:
     )  # fmt: skip
     enabled = machine.text("/sys/module/kvm_amd/parameters/sev_snp")
     on = enabled in ("1", "Y")
-    kernel = _kernel(machine, SNP_KERNEL)
+    kernel = _kernel(machine, SNP_KERNEL, "Debian 12 has one in bookworm-backports.")
     driver = _device(
         machine, "/dev/sev", "The kernel's module ccp makes it where SEV is switched on in the BIOS.",
         "sudo modprobe ccp",
@@ -152,33 +163,34 @@ def snp(machine: Machine) -> Backend:
         ),
     )  # fmt: skip
     data = (
+        kernel,
         driver,
         *_kvm(machine, needed=True),
         cpu,
-        kernel,
         _memlock(machine),
         *(_snp_collateral(machine) if eax & 16 else ()),
-        _qemu(machine, snp_backend.MIN_QEMU),
-        _firmware(
-            machine, snp_backend.FIRMWARE, "It has to measure the kernel: OVMF.amdsev.fd of Debian's ovmf-amdsev."
-        ),
+        _qemu(machine, MIN_QEMU),
+        _firmware(machine, "snp"),
+        _image(machine),
     )
     return Backend("snp", data, hardware=amd and eax & 16 != 0, protects=True)
 
 
 def tdx(machine: Machine) -> Backend:
     """Intel TDX."""
+    from donjon.tee.tdx.backend import MIN_QEMU
+
     intel = _vendor(machine) == "GenuineIntel"
     parameter = machine.text("/sys/module/kvm_intel/parameters/tdx")
     on = parameter in ("1", "Y")
     socket = next((path for path in QGS if machine.kind(path) == "socket"), None)
     data = (
+        _kernel(machine, TDX_KERNEL, "Debian builds its kernels without TDX for hosts."),
         *_kvm(machine, needed=True),
         Datum(
             "CPU", intel, _brand(machine),
             None if intel else "It takes an Intel Xeon of the fifth generation, some of the fourth, or later.",
         ),
-        _kernel(machine, TDX_KERNEL),
         Datum(
             "TDX is enabled in host kernel", on, parameter,
             None if on else "Switch TDX on in the BIOS (TME, TME-MT, SEAM loader), and load kvm_intel with tdx=1.",
@@ -190,8 +202,9 @@ def tdx(machine: Machine) -> Backend:
             "also listen on vsock port 4050, which cannot be seen from here.",
             None if socket else "sudo systemctl enable --now qgsd", needed=False,
         ),
-        _qemu(machine, tdx_backend.MIN_QEMU),
-        _firmware(machine, tdx_backend.FIRMWARE, "Install OVMF."),
+        _qemu(machine, MIN_QEMU),
+        _firmware(machine, "tdx"),
+        _image(machine),
     )  # fmt: skip
     return Backend("tdx", data, hardware=intel and parameter is not None, protects=True)
 
@@ -206,8 +219,8 @@ def sgx(machine: Machine) -> Backend:
     bios = "Switch SGX on in the BIOS; it takes an Intel Xeon with SGX."
     epc = _epc(machine) if has else 0
     details = (
-        Datum("Version 1", first[0] & 1 != 0),
-        Datum("Version 2", first[0] & 2 != 0),
+        Datum("Version 1", first[0] & 1 != 0, None, None if first[0] & 1 else bios),
+        Datum("Version 2", first[0] & 2 != 0, None, None if first[0] & 2 else bios),
         Datum("FLC Support", leaf7[2] >> 30 & 1 == 1, None, None if leaf7[2] >> 30 & 1 else bios),
         Datum("Max Size (32-bit)", first[3] & 0xFF > 0, _size(1 << (first[3] & 0xFF)) if first[3] & 0xFF else None),
         Datum(
@@ -273,37 +286,41 @@ def inside(machine: Machine) -> tuple[str | None, tuple[Datum, ...]]:
 def _kvm(machine: Machine, needed: bool) -> tuple[Datum, ...]:
     found = machine.kvm()
     there = found.state not in ("absent", "forbidden")
-    hint = found.hint if found.hint and found.hint.startswith("sudo") else None
+    command = found.hint if found.hint and found.hint.startswith("sudo") else None
+    mesg = _sentences(found.problem, "" if command else found.hint or "") or None
     api = Datum(
         "API Version", found.api == 12, None if found.api is None else str(found.api),
-        found.problem + "." if found.state == "version" else None, needed=needed,
+        mesg if found.state == "version" else None, needed=needed,
     )  # fmt: skip
     pace = Datum(
         "Runs guests at the processor's pace", found.works,
         None if found.seconds is None else f"{found.seconds * 1000:.1f} ms for 600 000 instructions",
-        f"{found.problem[:1].upper()}{found.problem[1:]}." if found.problem and found.state != "version" else None,
-        hint, needed=needed,
+        None if found.state == "version" else mesg, command, needed=needed,
     )  # fmt: skip
-    return (
-        Datum(
-            "Driver", there, "/dev/kvm", None if there else f"{found.problem[:1].upper()}{found.problem[1:]}.",
-            None if there else hint, needed=needed, data=(api, pace) if there else (),
-        ),
+    driver = Datum(
+        "Driver", there, "/dev/kvm", None if there else mesg, None if there else command, needed=needed,
+        data=(api, pace) if there else (),
     )  # fmt: skip
+    return (driver,)
 
 
 def _cpu(machine: Machine) -> Datum:
     leaf7, leaf1 = machine.cpuid(7) or (0, 0, 0, 0), machine.cpuid(1) or (0, 0, 0, 0)
     fsgsbase, rdrand = leaf7[1] & 1 == 1, leaf1[2] >> 30 & 1 == 1
     late = "It takes a processor of 2012 or later."
-    x86 = machine.system()[3] == "x86_64"
+    good = _is_linux_x86(machine)
     return Datum(
-        "CPU", x86, _brand(machine), None if x86 else "VM Keeps are x86-64: on this processor use nil.",
+        "CPU", good, _brand(machine), None if good else "VM Keeps take Linux on x86-64: on this machine use nil.",
         data=(
             Datum("CPU supports FSGSBASE instructions", fsgsbase, None, None if fsgsbase else late, needed=False),
             Datum("CPU supports RDRAND instruction", rdrand, None, None if rdrand else late, needed=False),
         ),
     )  # fmt: skip
+
+
+def _is_linux_x86(machine: Machine) -> bool:
+    name, _, _, processor = machine.system()
+    return (name, processor) == ("Linux", "x86_64")
 
 
 def _device(machine: Machine, path: str, absent: str, command: str | None, data: tuple[Datum, ...] = ()) -> Datum:
@@ -316,12 +333,12 @@ def _device(machine: Machine, path: str, absent: str, command: str | None, data:
     return Datum("Driver", good, path, None if good else mesg, None if good else command, data=data)
 
 
-def _kernel(machine: Machine, oldest: tuple[int, int]) -> Datum:
+def _kernel(machine: Machine, oldest: tuple[int, int], where: str) -> Datum:
     name, release, _, _ = machine.system()
     match = re.match(r"(\d{1,4})\.(\d{1,4})", release)
     good = name == "Linux" and match is not None and (int(match[1]), int(match[2])) >= oldest
     need = f"{oldest[0]}.{oldest[1]}"
-    return Datum("Host kernel", good, f"{name} {release}", None if good else f"It takes Linux {need} or later.")
+    return Datum("Host kernel", good, f"{name} {release}", None if good else f"It takes Linux {need} or later. {where}")
 
 
 def _qemu(machine: Machine, oldest: tuple[int, int]) -> Datum:
@@ -334,11 +351,23 @@ def _qemu(machine: Machine, oldest: tuple[int, int]) -> Datum:
     return Datum("QEMU", good, info, None if good else f"It takes QEMU {need} or later, on Debian from backports.")
 
 
-def _firmware(machine: Machine, places: tuple[str, ...], mesg: str) -> Datum:
-    named = machine.variable(VARIABLE)
-    places = (named,) if named else places
-    found = next((path for path in places if machine.kind(path) == "file"), None)
-    return Datum("Firmware", found is not None, found, None if found else f"{mesg} Looked at {', '.join(places)}.")
+def _firmware(machine: Machine, kind: str) -> Datum:
+    path, problem, hint = machine.firmware(kind)
+    return Datum("Firmware", path is not None, path, None if path else _sentences(problem, hint))
+
+
+def _image(machine: Machine) -> Datum:
+    path, problem, hint = machine.image()
+    command = re.match(r"`(donjon [a-z ]+)`", hint)
+    return Datum(
+        "Guest image", path is not None, path,
+        None if path else _sentences(problem, "" if command else hint), command[1] if command and not path else None,
+    )  # fmt: skip
+
+
+def _sentences(*parts: str) -> str:
+    """Parts of messages as sentences."""
+    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts if part)
 
 
 def _memlock(machine: Machine) -> Datum:
@@ -358,20 +387,28 @@ def _snp_collateral(machine: Machine) -> tuple[Datum, ...]:
     update = "sudo donjon platform snp update"
     status, chip = machine.sev_status(), machine.chip_id()
     product = product_of(machine)
+    name = "SEV-SNP VCEK key cache file"
     if isinstance(status, str):
-        vcek = Datum("SEV-SNP VCEK key cache file", False, None, f"{status[:1].upper()}{status[1:]}.", needed=False)
+        vcek = Datum(name, False, None, _sentences(status), needed=False)
+    elif status.vlek:
+        vcek = Datum(name, True, "not used: reports are signed with a VLEK, and bring its certificate", needed=False)
     elif isinstance(chip, str) or product is None:
         why = chip if isinstance(chip, str) else "this processor is of no product that AMD has certificates for"
-        vcek = Datum("SEV-SNP VCEK key cache file", False, None, f"{why[:1].upper()}{why[1:]}.", needed=False)
+        vcek = Datum(name, False, None, _sentences(why), needed=False)
     else:
-        name = vcek_name(product, chip, status.reported_tcb)
-        there = name in machine.names(folder)
+        file = vcek_name(product, chip, status.reported_tcb)
+        there = file in machine.names(folder)
         mesg = None if there else "The certificate of this chip at its TCB is not there yet."
         vcek = Datum(
-            "SEV-SNP VCEK key cache file", there, f"{folder}/{name}" if there else None, mesg,
+            name, there, f"{folder}/{file}" if there else None, mesg,
             None if there else update, needed=False,
         )  # fmt: skip
-    return vcek, _crls(machine, "AMD", f"{folder}/crls.der", "sudo donjon platform snp cache-crl")
+    firmware = Datum(
+        "SEV-SNP firmware", not isinstance(status, str),
+        None if isinstance(status, str) else "{}.{} build {}, {}".format(*status.version, status.state),
+        needed=False,
+    )  # fmt: skip
+    return firmware, vcek, _crls(machine, "AMD", f"{folder}/crls.der", "sudo donjon platform snp cache-crl")
 
 
 def _sgx_collateral(machine: Machine) -> tuple[Datum, ...]:
@@ -409,6 +446,8 @@ def _crls(machine: Machine, vendor: str, path: str, command: str) -> Datum:
 
 def product_of(machine: Machine) -> Product | None:
     """AMD's product, which names roots and certificates."""
+    from donjon.tee.snp.layout import Product
+
     found = machine.cpuid(1)
     if found is None or _vendor(machine) != "AuthenticAMD":
         return None
@@ -417,12 +456,16 @@ def product_of(machine: Machine) -> Product | None:
 
 def family_model(eax: int) -> Cpuid:
     """Family, model and stepping of CPUID leaf 1, extensions added. Source: AMD64 APM volume 3, Fn0000_0001_EAX."""
+    from donjon.tee.snp.layout import Cpuid
+
     family = (eax >> 8 & 0xF) + (eax >> 20 & 0xFF)
     return Cpuid(family=family, model=eax >> 4 & 0xF | eax >> 12 & 0xF0, stepping=eax & 0xF)
 
 
 def vcek_name(product: Product, chip_id: bytes, tcb: bytes) -> str:
     """The name of a VCEK's file: Enarx's for Milan and Genoa (bootloader, tee, snp, microcode), FMC first on Turin."""
+    from donjon.tee.snp.layout import Tcb
+
     parts = "-".join(f"{number:02d}" for number in Tcb.read(tcb, product).parts().values())
     return f"vcek-{chip_id[: product.chip_id_size].hex()}-{parts}"
 

@@ -33,7 +33,7 @@ from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, wo
 from donjon.log import printable
 from donjon.platform.backends import family_model, product_of, vcek_name
 from donjon.platform.machine import Machine
-from donjon.steward.fetching import Vendors
+from donjon.steward.fetching import VendorError, Vendors
 from donjon.steward.policy import Collateral
 from donjon.tee.contract import Fetch, Piece, Roots
 from donjon.tee.snp.layout import Product
@@ -47,6 +47,7 @@ REGISTRATION = "SgxRegistrationServerRequest-304e0796-"
 EFI_HEAD = 8
 """Bytes before the manifest, as Enarx leaves out: Linux' attributes of the variable, and the head of Intel's."""
 SECONDS = 30.0
+HINT = "see whether this machine reaches it, or name a copy of it with --from"
 MAX_LISTS = 16
 MAX_FILE = 4 * 1024 * 1024
 LOCK = ".lock"
@@ -234,14 +235,18 @@ class Cache:
             )
         base = (self.addresses or {}).get(fetch.VENDOR, fetch.BASE)
         try:
-            reply = httpx.post(
-                f"{base}/sgx/registration/v1/platform",
-                content=data[EFI_HEAD:],
-                headers={"Content-Type": "application/octet-stream"},
-                timeout=SECONDS,
-            )
+            with (
+                httpx.stream(  # whatever the answer says is not read
+                    "POST",
+                    f"{base}/sgx/registration/v1/platform",
+                    content=data[EFI_HEAD:],
+                    headers={"Content-Type": "application/octet-stream"},
+                    timeout=SECONDS,
+                ) as reply
+            ):
+                pass
         except httpx.HTTPError as error:
-            raise PlatformError(f"{fetch.VENDOR}: no answer: {printable(str(error)[:120])}") from error
+            raise PlatformError(f"{fetch.VENDOR}: no answer: {printable(str(error)[:120])}", HINT) from error
         if reply.status_code != 201:
             words = printable(reply.headers.get("error-message", "")[:120])
             raise PlatformError(f"{fetch.VENDOR}: expected 201, got {reply.status_code}{f': {words}' if words else ''}")
@@ -252,6 +257,9 @@ class Cache:
             vendors = Vendors(Collateral())
             try:
                 return await vendors.get(vendor, address)
+            except VendorError as error:
+                error.hint = error.hint or HINT
+                raise
             finally:
                 await vendors.close()
 
@@ -315,6 +323,9 @@ class Cache:
                             "check this machine's clock",
                         )
                     found[name] = piece
+            except VendorError as error:
+                error.hint = error.hint or HINT
+                raise
             finally:
                 await vendors.close()
             return found
@@ -329,7 +340,7 @@ class Cache:
         path = os.path.join(folder, name)
         draft = f"{path}.{os.urandom(8).hex()}.new"
         try:
-            os.makedirs(folder, mode=0o755, exist_ok=True)
+            _make(folder)
             with _locked(folder):
                 try:
                     with open(draft, "xb") as file:
@@ -371,6 +382,13 @@ def _fetch_of(kind: str) -> Fetch:
     if found is None:
         raise UsageError(f"{kind}: nobody publishes anything about it")
     return found
+
+
+def _make(folder: str) -> None:
+    """Make the directory, which everybody may read, whatever the umask is; one that is there stays as it is."""
+    if not os.path.isdir(folder):
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o755)  # noqa: S103 - all of it is public
 
 
 @contextlib.contextmanager

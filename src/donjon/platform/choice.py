@@ -19,9 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from donjon.errors import PlatformError, UsageError
-from donjon.platform import backends
-from donjon.platform.backends import TSM, Backend
-from donjon.platform.machine import Machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from donjon.platform.backends import Backend
+    from donjon.platform.machine import Machine
 
 __all__ = ["TEES", "Choice", "choose", "name_of"]
 
@@ -64,7 +66,6 @@ def choose(
     Raises:
         UsageError: the words contradict each other. PlatformError: what is asked for is not to be had here.
     """
-    machine = machine or Machine()
     backend, require = name_of(backend), None if require is None else name_of(require)
     if require is not None and require not in ("tee", *TEES):
         raise UsageError(f'--require: expected tee, {", ".join(TEES)}, got "{require[:20]}"')
@@ -73,12 +74,16 @@ def choose(
             f"--backend kvm protects nobody from the host, and --require {require} demands that",
             "leave one of them out",
         )
+    if backend == "kvm":
+        return Choice("kvm", None)
+    from donjon.platform import backends  # what follows looks at hardware, and what it needs is large
+    from donjon.platform.machine import Machine
+
+    machine = machine or Machine()
     if backend in ("snp", "tdx"):
         if require not in (None, "tee", backend):
             raise UsageError(f"--backend {backend} is not what --require {require} demands", "leave one of them out")
         return _named(backend, machine)
-    if backend == "kvm":
-        return Choice("kvm", None)
     guest = _guest(machine, provider, require is not None)
     if guest is not None:
         if require not in (None, "tee", guest):
@@ -106,6 +111,8 @@ def choose(
 
 
 def _named(name: str, machine: Machine) -> Choice:
+    from donjon.platform import backends
+
     found = backends.snp(machine) if name == "snp" else backends.tdx(machine)
     if not found.passed:
         state = "is here, but something is missing" if found.hardware else "is not to be had on this machine"
@@ -136,7 +143,9 @@ def _guest(machine: Machine, provider: Callable[[], str | None] | None, needed: 
         from donjon.tee.tsm import provider as of_kernel
 
         provider = of_kernel
-    seen = backends.inside(machine)[0]
+    from donjon.platform.backends import TSM, inside
+
+    seen = inside(machine)[0]
     if machine.kind(TSM) == "directory":
         try:
             return provider()

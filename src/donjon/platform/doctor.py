@@ -45,6 +45,9 @@ _ABOUT = {
 
 
 _HIDDEN = "The processor has none, or the BIOS or a hypervisor hides it."
+_HIDDEN_TDX = (
+    "The processor has none, the BIOS hides it, or the kernel is built without: Linux 6.16 and later can have it."
+)
 
 
 def examine(found: Iterable[Backend], named: str | None = None) -> list[Judgement]:
@@ -66,14 +69,16 @@ def _judge(backend: Backend, wanted: bool) -> Judgement:
     steps = _steps(backend.data)
     remarks = tuple(datum for datum in _all(backend.data) if not datum.passed and not datum.needed and datum.mesg)
     if not backend.hardware:
-        kind = next((d.mesg for d in _all(backend.data) if d.name == "CPU" and d.mesg), _HIDDEN)
+        hidden = _HIDDEN_TDX if backend.name == "tdx" else _HIDDEN
+        kind = next((d.mesg for d in _all(backend.data) if d.name == "CPU" and d.mesg), hidden)
         return Judgement(backend.name, "no hardware", f"{about}: not on this machine. {kind}", (), (), wanted)
     if not backend.passed:
         count = "one thing is" if len(steps) == 1 else f"{len(steps)} things are"
         return Judgement(backend.name, "missing", f"{about}: {count} missing", steps, remarks, wanted)
     if not backend.runs:
         return Judgement(backend.name, "not started", f"{about}. {backend.mesg}", (), remarks, wanted)
-    return Judgement(backend.name, "works", about, (), remarks, wanted)
+    with_what = next((f", with {d.info}" for d in backend.data if d.name == "Acceleration"), "")
+    return Judgement(backend.name, "works", about + with_what, (), remarks, wanted)
 
 
 def _steps(data: Iterable[Datum]) -> tuple[Datum, ...]:

@@ -13,8 +13,9 @@ measured.
 The guest runs in a process of its own, with a deadline. If it does not end it is killed; if that does not help either,
 as a process that waits inside the kernel cannot be killed, it is left alone: nobody here waits for it.
 
-What was found holds until the kernel is another one, so it is kept in the user's cache under the boot's id. Permission
-is asked for anew each time, as a group may be joined meanwhile. QEMU's version does not matter to it: no QEMU is run.
+What was found holds until the kernel is another one, so it is kept in the user's cache under the boot's id. (That a
+guest did not end holds for ten minutes.) Permission is asked for anew each time, as a group may be joined meanwhile.
+QEMU's version does not matter to it: no QEMU is run.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ from dataclasses import asdict, dataclass, replace
 
 from donjon.errors import words_of
 
-__all__ = ["DEVICE", "Kvm", "probe"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["DEVICE", "Kvm", "of_json", "probe"]
 
 DEVICE = "/dev/kvm"
 SECONDS = 3.0
@@ -42,6 +47,8 @@ GRACE = 0.3
 """Seconds for the trial to be gone after it was killed."""
 SLOW = 0.05
 """Seconds of the processor for 600 000 instructions: more is emulation. Processors take less than 0.001."""
+BRIEF = 600.0
+"""Seconds for which it counts that a guest did not end: it takes long to find out, and may have been a busy machine."""
 MAX_ANSWER = 4096
 MODULES = ("kvm_intel", "kvm_amd", "kvm_pvm")
 """What drives KVM: Intel's VT-x, AMD's SVM, or nothing but software."""
@@ -104,7 +111,7 @@ def probe(
             return Kvm("foreign", "no guest was made for this kind of processor to try KVM with", modules=modules)
         command = (sys.executable, "-IS", os.path.join(os.path.dirname(__file__), "_trial.py"), device)
     found = replace(_judge(_attempt(command, seconds)), modules=modules)
-    if key and found.state in ("works", "emulated", "version"):
+    if key and found.state in ("works", "emulated", "version", "silent"):
         _remember(path, key, found)
     return found
 
@@ -124,14 +131,36 @@ def _closed(device: str, modules: tuple[str, ...]) -> Kvm | None:
 def _cannot_open(device: str, error: OSError, modules: tuple[str, ...]) -> Kvm:
     if sys.platform != "linux":
         return Kvm("absent", "KVM is a part of Linux, and this is another system")
+    problem = f"cannot open {device}: {words_of(error)}"
     if isinstance(error, PermissionError):
-        hint = "sudo usermod -aG kvm $USER, then log in again"
-        return Kvm("forbidden", f"cannot open {device}: {words_of(error)}", hint, modules=modules)
+        return Kvm("forbidden", problem, _permission(device), modules=modules)
     if isinstance(error, FileNotFoundError):
-        hint = "sudo modprobe kvm_intel or kvm_amd; if there is no such hardware, switch virtualization on in the BIOS"
-        return Kvm("absent", f"{device}: {words_of(error)}", hint, modules=modules)
-    hint = "sudo modprobe kvm_intel or kvm_amd" if not modules else "see dmesg"
-    return Kvm("absent", f"cannot open {device}: {words_of(error)}", hint, modules=modules)
+        return Kvm("absent", f"{device}: {words_of(error)}", _absence(modules), modules=modules)
+    return Kvm("absent", problem, _absence(modules) or "see dmesg", modules=modules)
+
+
+def _permission(device: str) -> str:
+    """The command that lets this user open the device: joining its group, where it has one that may."""
+    import grp
+
+    with contextlib.suppress(OSError, KeyError):
+        found = os.stat(device)
+        if found.st_mode & 0o060 == 0o060 and found.st_gid:
+            group = grp.getgrgid(found.st_gid).gr_name
+            return f"sudo usermod -aG {group} $USER && newgrp {group}"
+    return f"sudo setfacl -m u:$USER:rw {device}"
+
+
+def _absence(modules: tuple[str, ...]) -> str | None:
+    """What brings the device; a command, where it is one."""
+    from donjon.platform.cpuid import cpuid
+
+    if modules:
+        return "the module is loaded: in a container, start that with --device /dev/kvm"
+    vmx, svm = (cpuid(1) or (0, 0, 0, 0))[2] >> 5 & 1, (cpuid(0x80000001) or (0, 0, 0, 0))[2] >> 2 & 1
+    if vmx or svm:
+        return f"sudo modprobe {'kvm_intel' if vmx else 'kvm_amd'}"
+    return "switch virtualization on in the BIOS; on a virtual machine, ask for nested virtualization"
 
 
 def _attempt(command: Sequence[str], seconds: float) -> bytes | None:
@@ -221,17 +250,34 @@ def _recall(path: str, key: str) -> Kvm | None:
     if not path:
         return None
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+                return None  # somebody else has put it there
             found = json.loads(file.read(MAX_ANSWER))
         if found.pop("key") != key:
             return None
-        kvm = Kvm(**{**found, "modules": tuple(found["modules"])})
+        kvm = of_json(found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    return None if kvm.state == "silent" and not 0 <= time.time() - about.st_mtime < BRIEF else kvm
+
+
+def of_json(found: dict[str, Any]) -> Kvm:
+    """What was found, from an object with its fields, which may be damaged.
+
+    Raises:
+        TypeError: it has another shape.
+    """
+    modules = found.get("modules", [])
+    kvm = Kvm(**{**found, "modules": tuple(modules)})
     texts = (kvm.state, kvm.problem, kvm.hint or "", *kvm.modules)
     numbers = (kvm.api or 0, kvm.seconds or 0.0)
-    fits = all(isinstance(text, str) for text in texts) and all(isinstance(number, int | float) for number in numbers)
-    return kvm if fits else None
+    if not isinstance(modules, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("kvm: expected texts")
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("kvm: expected numbers")
+    return kvm
 
 
 def _remember(path: str, key: str, found: Kvm) -> None:

@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.errors import DonjonError, ParseError, PlatformError, UsageError, words_of
 from donjon.platform import sev
 from donjon.platform.cpuid import Registers, cpuid
-from donjon.platform.kvm import Kvm, probe
+from donjon.platform.kvm import Kvm, of_json, probe
 
 __all__ = ["Machine", "Recorded", "Recorder"]
 
@@ -96,10 +96,6 @@ class Machine:
         """What the processor's instruction CPUID says."""
         return cpuid(leaf, subleaf)
 
-    def variable(self, name: str) -> str | None:
-        """A variable of the environment, one of those that name files of Donjon's; no other is asked for."""
-        return os.environ.get(name) or None
-
     def memlock(self) -> int | None:
         """Bytes that a process may lock in memory; None: any number."""
         import resource
@@ -134,6 +130,25 @@ class Machine:
         except PlatformError as error:
             return None, error.message, error.hint or ""
         return found.version, found.path, qemu.how_to_get()
+
+    def firmware(self, kind: str) -> tuple[str | None, str, str]:
+        """The firmware that starts guests of a TEE, "snp" or "tdx", read and understood; what is wrong; what to do."""
+        from donjon.tee.snp import backend as snp
+        from donjon.tee.tdx import backend as tdx
+
+        try:
+            return (snp if kind == "snp" else tdx).firmware(None)[0], "", ""
+        except DonjonError as error:
+            return None, error.message, error.hint or ""
+
+    def image(self) -> tuple[str | None, str, str]:
+        """The directory of the image that virtual machines start; what is wrong; what to do."""
+        from donjon import image
+
+        try:
+            return image.find().directory, "", ""
+        except DonjonError as error:
+            return None, error.message, error.hint or ""
 
     def caches(self) -> dict[str, str]:
         """Where collateral is kept: "amd" and "intel"."""
@@ -232,12 +247,6 @@ class Recorder(Machine):
             self._keep("cpuid", f"{leaf:08x}.{subleaf}", [f"{number:08x}" for number in found])
         return found
 
-    def variable(self, name: str) -> str | None:
-        found = self._machine.variable(name)
-        if found is not None:
-            self._keep("variables", name, found)
-        return found
-
     def memlock(self) -> int | None:
         found = self._machine.memlock()
         self._answers["memlock"] = found
@@ -262,6 +271,16 @@ class Recorder(Machine):
     def qemu(self) -> tuple[tuple[int, int, int] | None, str, str]:
         found = self._machine.qemu()
         self._answers["qemu"] = list(found)
+        return found
+
+    def firmware(self, kind: str) -> tuple[str | None, str, str]:
+        found = self._machine.firmware(kind)
+        self._keep("firmware", kind, list(found))
+        return found
+
+    def image(self) -> tuple[str | None, str, str]:
+        found = self._machine.image()
+        self._answers["image"] = ["here", "", ""] if found[0] else list(found)
         return found
 
     def caches(self) -> dict[str, str]:
@@ -296,13 +315,15 @@ class Recorded(Machine):
     def _check(self) -> None:
         """Read everything once, so that a record that is malformed is refused at the beginning."""
         self.system(), self.now(), self.memlock(), self.kvm(), self.sev_status(), self.chip_id(), self.qemu()
-        self.caches()
-        for what in ("names", "kinds", "may", "cpuid", "variables"):
+        self.caches(), self.image()
+        for what in ("names", "kinds", "may", "cpuid", "firmware"):
             if not isinstance(self._answers.get(what, {}), dict):
                 raise TypeError(f"{what}: expected an object")
             for key in self._answers.get(what, {}):
                 if what == "names":
                     self.names(key)
+                elif what == "firmware":
+                    self.firmware(key)
                 elif what == "cpuid":
                     leaf, _, subleaf = key.partition(".")
                     self.cpuid(int(leaf, 16), int(subleaf))
@@ -337,17 +358,13 @@ class Recorded(Machine):
         eax, ebx, ecx, edx = (int(number, 16) & 0xFFFFFFFF for number in found)
         return eax, ebx, ecx, edx
 
-    def variable(self, name: str) -> str | None:
-        found = self._answers.get("variables", {}).get(name)
-        return None if found is None else str(found)
-
     def memlock(self) -> int | None:
         found = self._answers.get("memlock")
         return None if found is None else int(found)
 
     def kvm(self) -> Kvm:
         found = self._answers.get("kvm", {"state": "absent", "problem": "/dev/kvm: no such file or directory"})
-        return Kvm(**{**found, "modules": tuple(found.get("modules", ()))})
+        return of_json(found)
 
     def sev_status(self) -> sev.PlatformStatus | str:
         found = self._answers.get("sev_status", "cannot open /dev/sev: no such file or directory")
@@ -364,6 +381,14 @@ class Recorded(Machine):
         major, minor, micro = (int(number) for number in version)
         return (major, minor, micro), str(path), str(get)
 
+    def firmware(self, kind: str) -> tuple[str | None, str, str]:
+        path, problem, hint = self._answers.get("firmware", {}).get(kind, (None, "there is none", ""))
+        return None if path is None else str(path), str(problem), str(hint)
+
+    def image(self) -> tuple[str | None, str, str]:
+        path, problem, hint = self._answers.get("image", (None, "there is none", "`donjon image build` makes it"))
+        return None if path is None else str(path), str(problem), str(hint)
+
     def caches(self) -> dict[str, str]:
         found = self._answers.get("caches", {"amd": "/var/cache/amd-sev", "intel": "/var/cache/intel-sgx"})
         return {name: str(found[name]) for name in ("amd", "intel")}
@@ -376,6 +401,7 @@ def _status_to_json(status: sev.PlatformStatus) -> dict[str, Any]:
         "guests": status.guests,
         "current_tcb": status.current_tcb.hex(),
         "reported_tcb": status.reported_tcb.hex(),
+        "vlek": status.vlek,
     }
 
 
@@ -385,6 +411,14 @@ def _status_from_json(found: dict[str, Any]) -> sev.PlatformStatus:
         (major, minor, build),
         str(found["state"]),
         int(found["guests"]),
-        bytes.fromhex(found["current_tcb"]),
-        bytes.fromhex(found["reported_tcb"]),
+        _tcb(found["current_tcb"]),
+        _tcb(found["reported_tcb"]),
+        bool(found.get("vlek", False)),
     )
+
+
+def _tcb(text: str) -> bytes:
+    found = bytes.fromhex(text)
+    if len(found) != 8:
+        raise ValueError(f"expected a TCB of 8 bytes, got {len(found)}")
+    return found

@@ -30,6 +30,8 @@ SNP_PLATFORM_STATUS, GET_ID2 = 9, 8
 """From enum sev_cmd: after FACTORY_RESET = 0 come PLATFORM_STATUS, PEK_GEN, PEK_CSR, PDH_GEN, PDH_CERT_EXPORT,
 PEK_CERT_IMPORT, GET_ID, GET_ID2, SNP_PLATFORM_STATUS."""
 CHIP_ID = 64
+VLEK = 1 << 2
+"""In the features of SNP_PLATFORM_STATUS: VLEK_EN."""
 STATES = {0: "uninitialized", 1: "initialized"}
 
 
@@ -75,6 +77,7 @@ class PlatformStatus:
         version: of the interface, major and minor, and the build.
         state: "initialized" when SNP guests can be started; a number in words where it is another.
         guests: how many there are. current_tcb, reported_tcb: 8 bytes, as in a report.
+        vlek: a key that AMD has given to the machine's provider signs reports, in place of the chip's own.
     """
 
     version: tuple[int, int, int]
@@ -82,6 +85,7 @@ class PlatformStatus:
     guests: int
     current_tcb: bytes
     reported_tcb: bytes
+    vlek: bool = False
 
 
 class Device:
@@ -110,6 +114,7 @@ class Device:
             status.guest_count,
             bytes(status.current_tcb),
             bytes(status.reported_tcb),
+            status.features & VLEK != 0,
         )
 
     def chip_id(self) -> bytes:

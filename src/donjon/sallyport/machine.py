@@ -24,10 +24,10 @@ that is replayed into another Keep is a session like any other; the descriptor i
 
 from __future__ import annotations
 
-from donjon import hashes
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError
 from donjon.log import WARN
 from donjon.sallyport import frames as f
+from donjon.sums import new, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -533,7 +533,7 @@ class HostMachine(Machine):
         """Hand over a file; `data` is held until all of it was taken."""
         if self.state not in (S.HANDOVER, S.RECEIVING) or self._starting:
             raise BugError(f"sallyport: the host sends no File while {self.state.value}")
-        frame = f.File(name=name, size=len(data), digest=hashes.sha256(data))
+        frame = f.File(name=name, size=len(data), digest=sha256(data))
         frame.payload()
         self._bulk.append(self._pieces(frame, data))
 
@@ -679,7 +679,7 @@ class GuestMachine(Machine):
         self._launched = bytearray()
         self._files: set[str] = set()
         self._file = f.File(name="none", size=0, digest=bytes(32))
-        self._hash = hashes.new("sha256", 0)
+        self._hash = new("sha256", 0)
         self._stopped = False
         self._reply: f.CollateralReply | None = None
         self._fetched = bytearray()
@@ -857,7 +857,7 @@ class GuestMachine(Machine):
         self._most_bytes -= frame.size
         self._files.add(frame.name)
         self._file, self._left = frame, frame.size
-        self._hash = hashes.new("sha256", frame.size)
+        self._hash = new("sha256", frame.size)
 
     def _complete(self, events: list[Event]) -> None:
         """The launch or a file is all there."""

@@ -17,8 +17,8 @@ hashes that were made of other things; the hash of a file can never pass for it.
 from __future__ import annotations
 
 from donjon.errors import ParseError
-from donjon.hashes import sha256
 from donjon.log import printable
+from donjon.sums import sha256
 from donjon.workload.canonical import canonical, parse
 
 TYPE_CHECKING = False

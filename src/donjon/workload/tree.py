@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
-from donjon import hashes
+from donjon.sums import new
 from donjon.workload.canonical import canonical
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class File:
     __slots__ = ("_hashes", "kind", "length")
 
     def __init__(self, content: bytes, kind: str) -> None:
-        self._hashes = tuple(hashes.digest(name.replace("-", ""), content) for name in ALGORITHMS)
+        self._hashes = tuple(_hashed(name.replace("-", ""), content) for name in ALGORITHMS)
         self.length = len(content)
         self.kind = kind
 
@@ -83,3 +83,9 @@ def package(main: File, config: bytes | None = None) -> bytes:
 
 def _base64(data: bytes) -> str:
     return b2a_base64(data, newline=False).decode()
+
+
+def _hashed(name: str, content: bytes) -> bytes:
+    made = new(name, len(content))
+    made.update(content)
+    return made.digest()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from donjon.keep.launch import Launch
     from donjon.log import Logger
+    from donjon.tee.signatures import Signatures
 
     OnListen = Callable[[str, str, int], None]
     OnMark = Callable[[str, int], None]
@@ -38,9 +39,11 @@ def run(
     log: Logger = QUIET,
     *,
     backend: str = "kvm",
-    variant: str | None = None,
+    debug: bool = False,
     accel: str = "auto",
     memory: int | None = None,
+    firmware: str | None = None,
+    signatures: Signatures | None = None,
     boot_seconds: float = BOOT_SECONDS,
     stdio: tuple[int, int, int] = (0, 1, 2),
     on_listen: OnListen | None = None,
@@ -55,9 +58,11 @@ def run(
     Args:
         log: its levels are those of the Keep inside, too.
         backend: "kvm", or a TEE's name.
-        variant: of the image; by default "production", and "simulated" where `launch.sim` is a lab.
-        accel: "kvm", "tcg" (emulated), or "auto", which asks `donjon.platform.kvm`.
+        debug: the image with a console, whose lines are logged; it measures differently.
+        accel: what a machine of kvm runs on: "kvm", "tcg" (emulated), or "auto", which asks `donjon.platform.kvm`.
         memory: bytes of the machine's memory.
+        firmware: a file for a machine of a TEE; see `donjon.tee.firmware`.
+        signatures: of the image, for a TEE whose machines have them.
         boot_seconds: how long it may take until it greets.
         stdio: descriptors for the guest's stdin, stdout and stderr.
         on_listen: called with name, host and port of each listener once it is bound.
@@ -74,7 +79,8 @@ def run(
     from donjon.keep.vm.signals import Signals
 
     launch.check_enclosed()
-    with Signals() as signals, Boot(launch, log, backend, variant, accel, memory) as boot:
+    boot = Boot(launch, log, backend, debug=debug, accel=accel, memory=memory, firmware=firmware, signatures=signatures)
+    with Signals() as signals, boot:
         session = Session(launch, boot, log, boot_seconds, stdio, signals)
         session.on_listen, session.on_ready, session.on_mark = on_listen, on_ready, on_mark
         return session.run()

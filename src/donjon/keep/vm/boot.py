@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from donjon.keep.launch import Launch
+    from donjon.keep.vm.simulated import Simulated
     from donjon.log import Logger
+    from donjon.platform.qemu import Qemu
+    from donjon.tee.signatures import Signatures
 
 __all__ = ["Boot"]
 
@@ -37,6 +40,8 @@ ROOTS = "roots/"
 LONGEST_NAME = 200
 SMALLEST = 256 * MIB
 """Bytes of memory with which the image starts and a small workload runs."""
+CONFIDENTIAL = 192 * MIB
+"""What a confidential machine needs beside: buffers that it shares with its devices (64 MiB), its firmware."""
 
 
 class Boot:
@@ -53,50 +58,96 @@ class Boot:
     """
 
     def __init__(
-        self, launch: Launch, log: Logger, backend: str, variant: str | None, accel: str, memory: int | None
+        self,
+        launch: Launch,
+        log: Logger,
+        backend: str = "kvm",
+        *,
+        debug: bool = False,
+        accel: str = "auto",
+        memory: int | None = None,
+        firmware: str | None = None,
+        signatures: Signatures | None = None,
     ) -> None:
-        self._launch = launch
         self._stack = ExitStack()
-        self.inherited: list[int] = []
         self._held: list[socket.socket] = []
-        if backend != "kvm":
-            raise UsageError(f'backend: expected kvm, got "{backend[:20]}"')
+        self._handed: list[socket.socket] = []
+        self.inherited: list[int] = []
+        self.simulated: Simulated | None = None
         if accel not in ACCELERATORS:
             raise UsageError(f'accelerator: expected {", ".join(ACCELERATORS)}, got "{accel[:20]}"')
         self.files = _files(launch)
         described = launch.describe()
         self.descriptor = described.json()
         self.options = _options(launch, log)
+        self.confidential = backend != "kvm"
+        if memory is None:
+            memory = _memory(launch.config, len(self.files[MAIN]), self.confidential)
+        self.memory = memory
 
         from donjon import image as images
         from donjon.platform import qemu as qemus
 
-        self.qemu = qemus.find()
-        self.image = images.find(variant or "production")
-        self.accel, why = _accelerator(accel)
-        self.how = f"QEMU {'.'.join(map(str, self.qemu.version))}"
-        if self.accel == "tcg":
-            self.how += f", which emulates the processor (TCG){': ' + why if why else ''}"
-        else:
-            self.how += " with KVM"
-        self.memory = memory if memory is not None else _memory(launch.config, len(self.files[MAIN]))
-        self.port, theirs = socket.socketpair()
-        self._stack.enter_context(self.port)
-        self._stack.enter_context(theirs)
-        self._handed = [theirs]
-        self.ports = self._reserve(_guest_ports(launch.config))
-        self.words = [
-            self.qemu.path,
-            *words.kvm(self.accel, self.memory, _qboot(self.qemu.path)),
-            *words.common(self.image.vmlinux, self.image.initrd_raw, self.image.cmdline),
-            *words.port(PORT, self._inherit(theirs.fileno()), first=True, confidential=False),
-        ]
-        if self.ports:
-            self.words += words.network([(ours, guest) for guest, ours in self.ports.items()], confidential=False)
+        self.qemu = qemu = qemus.find()
+        with self._stack:
+            if self.confidential:
+                own = _confidential(backend, qemu, memory, described.digest(), firmware, debug, signatures)
+                self.image = images.find("debug" if debug else "production")
+                parts = self.image.kernel, self.image.initrd
+                self.how = f"{_name(qemu)} with {backend}"
+            else:
+                if signatures is not None:
+                    raise UsageError("signatures: a machine of kvm is not measured, and none are looked at")
+                self._accel, self.how = _accelerator(accel, qemu, log)
+                if launch.sim is not None:
+                    parts = self._simulate(launch, described.digest(), debug)
+                    own = words.kvm(self._accel, memory, _qboot(qemu.path))
+                else:
+                    self.image = images.find("debug" if debug else "production")
+                    parts = self.image.vmlinux, self.image.initrd_raw
+                    own = words.kvm(self._accel, memory, _qboot(qemu.path))
+            self.words = [qemu.path, *own, *words.common(*parts, self.image.cmdline), *self._ports(debug)]
+            self.ports = self._reserve(_guest_ports(launch.config))
+            if self.ports:
+                forwards = [(ours, guest) for guest, ours in self.ports.items()]
+                self.words += words.network(forwards, self.confidential)
+            self._stack = self._stack.pop_all()
 
-    def _inherit(self, descriptor: int) -> int:
-        self.inherited.append(descriptor)
-        return descriptor
+    def _simulate(self, launch: Launch, digest: bytes, debug: bool) -> tuple[str, str]:
+        """Have a lab's processor measure the machine; kernel and initramfs as QEMU gets them."""
+        from donjon import image as images
+        from donjon.keep.vm.simulated import Simulated
+
+        if debug:
+            raise UsageError("--debug: the image with simulated hardware has no console", "leave out --sim or --debug")
+        self.image = images.find("simulated")
+        self.simulated = simulated = Simulated(launch, digest, self.image)
+        self._stack.callback(simulated.close)
+        self.inherited += simulated.inherited
+        self.how += f"; {simulated.processor.tee} is simulated"
+        return simulated.kernel, simulated.initrd
+
+    def _ports(self, debug: bool) -> list[str]:
+        """Words for the sallyport, and what else is on virtual wires; their ends become attributes."""
+        self.port, port = self._pair()
+        self.monitor, monitor = self._pair()
+        found = [*words.port(PORT, port, first=True, confidential=self.confidential), *words.monitor(monitor)]
+        if self.simulated is not None:
+            found += self.simulated.words
+        self.console: socket.socket | None = None
+        if debug:
+            self.console, console = self._pair()
+            found += words.console(console)
+        return found
+
+    def _pair(self) -> tuple[socket.socket, int]:
+        """A connection to QEMU: our end, and the descriptor that it inherits."""
+        ours, theirs = socket.socketpair()
+        self._stack.enter_context(ours)
+        self._stack.enter_context(theirs)
+        self._handed.append(theirs)
+        self.inherited.append(theirs.fileno())
+        return ours, theirs.fileno()
 
     def _reserve(self, guest_ports: list[int]) -> dict[int, int]:
         """A free port on 127.0.0.1 for each, which nobody else is given until QEMU listens there.
@@ -116,6 +167,8 @@ class Boot:
         """QEMU has what it inherits: it is closed here, so that its end shows."""
         for handed in self._handed:
             handed.close()
+        if self.simulated is not None:
+            self.simulated.started()
 
     def greeted(self) -> None:
         """The machine runs, so QEMU listens."""
@@ -164,24 +217,54 @@ def _options(launch: Launch, log: Logger) -> bytes:
     return json.dumps(options).encode()
 
 
-def _memory(config: Config, size: int) -> int:
+def _memory(config: Config, size: int, confidential: bool) -> int:
     """Bytes of memory for a machine: the image, what compiling takes, what the guest may have."""
-    wanted = SMALLEST + COMPILING * size + (config.limits.memory or 0)
+    wanted = SMALLEST + COMPILING * size + (config.limits.memory or 0) + (CONFIDENTIAL if confidential else 0)
     return -(-wanted // MIB) * MIB
 
 
-def _accelerator(asked: str) -> tuple[str, str]:
-    """The accelerator, and why not another."""
+def _confidential(
+    name: str,
+    qemu: Qemu,
+    memory: int,
+    workload: bytes,
+    firmware: str | None,
+    debug: bool,
+    signatures: Signatures | None,
+) -> list[str]:
+    """QEMU's words for a machine of a TEE."""
+    from donjon.platform.cpuid import cpuid
+    from donjon.tee import load_backend
+
+    backend = load_backend(name)
+    if backend is None:
+        raise UsageError(f"backend {name}: it has no virtual machines")
+    backend.requirements(qemu.version)
+    return backend.start(
+        memory=memory, workload=workload, given=firmware, debug=debug, signatures=signatures, cpuid=cpuid
+    )
+
+
+def _name(qemu: Qemu) -> str:
+    return f"QEMU {'.'.join(map(str, qemu.version))}"
+
+
+def _accelerator(asked: str, qemu: Qemu, log: Logger) -> tuple[str, str]:
+    """The accelerator, and what a message says of it."""
+    emulated = f"{_name(qemu)}, which emulates the processor (TCG)"
     if asked == "tcg":
-        return "tcg", ""
+        return "tcg", emulated
     from donjon.platform import kvm
 
     found = kvm.probe()
     if found.works:
-        return "kvm", ""
+        return "kvm", f"{_name(qemu)} with KVM"
     if asked == "kvm":
         raise PlatformError(f"cannot use KVM: {found.problem}", found.hint)
-    return "tcg", found.problem
+    if found.state == "forbidden":
+        log.warn(f"{found.problem}: the machine is emulated, which is slow; {found.hint}", "donjon.keep")
+        return "tcg", emulated
+    return "tcg", f"{emulated}: {found.problem}"
 
 
 def _qboot(qemu: str) -> str | None:

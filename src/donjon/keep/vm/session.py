@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from donjon.errors import DonjonError, PlatformError, UsageError
 from donjon.keep.network import FIRST_PORT, GATE_PORT, Surroundings
+from donjon.keep.vm.lines import Lines, Monitor
 from donjon.keep.vm.loop import IN, OUT, Loop
 from donjon.keep.vm.process import Process
 from donjon.keep.vm.streams import Input, Output
+from donjon.keep.vm.trouble import explain
 from donjon.sallyport import frames
 from donjon.sallyport.io import Port
 from donjon.sallyport.machine import STDERR, STDIN, STDOUT, HostMachine, Lost, State, Violation
@@ -81,6 +83,8 @@ class Session:
             STDOUT: Output(stdio[1], STDOUT, self._loop, self._machine),
             STDERR: Output(stdio[2], STDERR, self._loop, self._machine),
         }
+        self._monitor = Monitor(boot.monitor, self._loop)
+        self._console = None if boot.console is None else Lines(boot.console, self._loop, self._printed)
         self._input = Input(stdio[0], STDIN, self._loop, self._machine)
         if all(file.kind != "stdin" for file in launch.config.files):
             self._input.stop()  # nobody inside reads it: what comes is somebody else's
@@ -93,6 +97,7 @@ class Session:
         self._process: Process | None = None
         self._word: frames.Exit | frames.Telling | None = None
         self._lost = False
+        self._state = State.GREETING
         self._deadline: Timer | None = None
         self._status: int | None = None
         self._said = ""
@@ -130,6 +135,8 @@ class Session:
         self._log.debug(f"QEMU: {' '.join(boot.words)}", "donjon.keep")
         self._process = process = Process(boot.words, boot.inherited)
         boot.started()
+        if boot.simulated is not None:
+            boot.simulated.attend(loop, self._log)
         process.listen_in(loop)
         loop.watch(process.ended, IN, lambda _events: self._qemu_ended())
         if self._signals.descriptor >= 0:
@@ -187,6 +194,9 @@ class Session:
         self._machine.stop()
         self._loop.after(GRACE_SECONDS, self._end)
 
+    def _printed(self, line: bytes) -> None:
+        self._log.info(line.decode("utf-8", "replace"), "donjon.console")
+
     def _end(self) -> None:
         raise _EndError
 
@@ -239,6 +249,7 @@ class Session:
                 machine.collateral_failed(event.id, "this host fetches no collateral")
             case Lost():
                 self._lost = True
+                self._state = event.state
 
     def _greeted(self, hello: frames.Hello) -> None:
         self._log.debug(f"the machine greets: image {hello.variant}", "donjon.keep")
@@ -280,6 +291,9 @@ class Session:
     # ---- the end
 
     def _close(self) -> None:
+        self._monitor.close()
+        if self._console is not None:
+            self._console.close()
         if self._process is not None:
             self._loop.forget(self._process.ended)
             self._status = self._process.poll()
@@ -304,9 +318,4 @@ class Session:
 
     def _trouble(self) -> DonjonError:
         """Why the machine has ended without a word."""
-        said = f": {self._said}" if self._said else ""
-        if self._status is not None and self._status < 0:
-            return PlatformError(f"QEMU was ended by signal {-self._status}{said}")
-        if self._status:
-            return PlatformError(f"QEMU has failed{said or f' with code {self._status}'}")
-        return PlatformError(f"the virtual machine has ended without a word while {self._machine.state.value}{said}")
+        return explain(self._status, self._said, self._monitor.reason, self._state.value, self._boot.memory >> 20)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MIB", "common", "kvm", "network", "port"]
+__all__ = ["MIB", "PROCESSOR", "common", "console", "kvm", "monitor", "network", "port"]
 
 MIB = 1 << 20
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -73,6 +73,11 @@ def port(name: str, descriptor: int, first: bool, confidential: bool) -> list[st
 
 
 _DMA = ",disable-legacy=on,iommu_platform=on"
+
+
+def monitor(descriptor: int) -> list[str]:
+    """QEMU's monitor, which says why a machine has ended."""
+    return ["-chardev", f"socket,id=monitor,fd={descriptor}", "-mon", "chardev=monitor,mode=control"]
 
 
 def console(descriptor: int) -> list[str]:
