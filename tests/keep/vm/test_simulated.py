@@ -6,13 +6,14 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from donjon import sim
 from donjon.config import parse
-from donjon.errors import ParseError, PlatformError, UsageError
+from donjon.errors import ParseError, UsageError, VerifyError
 from donjon.image import Image
 from donjon.keep.launch import Launch
 from donjon.keep.vm.loop import Loop
@@ -42,9 +43,12 @@ def launched(lab: str, attest: str = "auto") -> Launch:
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
     """Not one that boots: nobody here does."""
+    files = {}
     for name in ("bzImage", "initrd.zst"):
-        (tmp_path / name).write_bytes(f"the {name}".encode() * 5000)
-    return Image(str(tmp_path), {"variant": "simulated", "cmdline": "quiet"}, "")
+        data = f"the {name}".encode() * 5000
+        (tmp_path / name).write_bytes(data)
+        files[name] = {"size": len(data), "sha256": sha256(data).hexdigest()}
+    return Image(str(tmp_path), {"variant": "simulated", "cmdline": "quiet", "files": files}, "")
 
 
 @pytest.fixture
@@ -107,11 +111,14 @@ def test_a_folder_that_is_no_lab_is_refused(tmp_path: Path, image: Image) -> Non
         Simulated(launched(str(tmp_path / "none")), DIGEST, image)
 
 
-def test_an_image_that_is_gone_is_told(lab: str, image: Image) -> None:
-    Path(image.kernel).unlink()
-    with pytest.raises(
-        PlatformError, match=r"cannot read .*bzImage: no such file", check=lambda error: bool(error.hint)
-    ):
+@pytest.mark.parametrize("name", ["bzImage", "initrd.zst"])
+def test_an_image_that_is_damaged_is_none(lab: str, image: Image, name: str) -> None:
+    path = Path(image.directory) / name
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    with pytest.raises(VerifyError, match=f"the image is damaged: {name}"):
+        Simulated(launched(lab), DIGEST, image)
+    path.unlink()
+    with pytest.raises(VerifyError, match=f"the image is damaged: {name} is missing"):
         Simulated(launched(lab), DIGEST, image)
 
 

@@ -14,7 +14,8 @@ import os
 import socket
 from contextlib import ExitStack
 
-from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.errors import ParseError, UsageError
+from donjon.image.store import read
 from donjon.keep.vm import words
 from donjon.keep.vm.loop import IN, OUT
 from donjon.sim.port import NAME
@@ -31,6 +32,8 @@ __all__ = ["TEES", "Attendant", "Simulated"]
 
 TEES = ("snp", "tdx")
 """What can be, of virtual machines. The first is what nobody has to ask for."""
+KERNEL, INITRD = "bzImage", "initrd.zst"
+"""Of the image's files."""
 PIECE = 4096
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -44,7 +47,7 @@ class Simulated:
         image: the variant "simulated".
     Raises:
         UsageError: that is no lab, or guests of that TEE are no virtual machines.
-        ParseError, PlatformError: a file of the lab or the image is not what it was, or cannot be read.
+        ParseError, VerifyError, PlatformError: a file of the lab or the image is not what it was, or cannot be read.
 
     Attributes:
         processor: who measures and signs.
@@ -61,7 +64,7 @@ class Simulated:
                 f"simulated virtual machine: expected evidence of {' or '.join(TEES)}, got {tee}",
                 "without --backend kvm, --sim has that of other TEEs too",
             )
-        kernel, initrd = _read(image.kernel), _read(image.initrd)
+        kernel, initrd = read(image, KERNEL), read(image, INITRD)
         self.processor = Processor.start(
             launch.sim, tee, digest, kernel=kernel, initrd=initrd, cmdline=image.cmdline, vcpus=1
         )
@@ -137,14 +140,6 @@ class Attendant:
             self._device.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # it has hung up
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise PlatformError(f"cannot read {path}: {words_of(error)}", "build it anew: donjon image build") from error
 
 
 def _sealed(data: bytes) -> int:
