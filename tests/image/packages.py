@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 
 
 def tar(files: dict[str, bytes | str]) -> bytes:
@@ -36,3 +37,12 @@ def ar(members: dict[str, bytes]) -> bytes:
 def deb(files: dict[str, bytes | str]) -> bytes:
     """A Debian package."""
     return ar({"debian-binary": b"2.0\n", "control.tar.xz": tar({}), "data.tar.xz": tar(files)})
+
+
+def wheel(files: dict[str, bytes]) -> bytes:
+    """A Python wheel."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return out.getvalue()
