@@ -38,6 +38,7 @@ from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
 from donjon.image import Image, cpio, elf, kernel, manifest, unpacking
 from donjon.image import lock as image_locks
+from donjon.keep import registry
 from donjon.platform import backends, caching, choice, doctor, facts, kvm, qemu
 from donjon.platform.machine import Recorded
 from donjon.sallyport import frames, machine
@@ -254,7 +255,7 @@ def wire_cursor(data: bytes) -> None:
 # sallyport. The first byte says how far the session is, in the ordinary way; the rest is what then comes.
 
 
-REACHED = tuple(state for state in machine.State if state not in (machine.State.ENDED, machine.State.BROKEN))
+REACHED = tuple(state for state in machine.STATES if state not in (machine.State.ENDED, machine.State.BROKEN))
 
 
 def session(side: str, reached: machine.State) -> Any:
@@ -316,6 +317,22 @@ def sallyport_host(data: bytes) -> None:
 def sallyport_guest(data: bytes) -> None:
     """Any bytes of a host are events or a violation, the same however they are cut; nothing grows."""
     sallyport_end("guest", data)
+
+
+def entries() -> list[bytes]:
+    """Of Keeps with and without listeners."""
+    listeners = [("echo", "::", 10_000), ("", "127.0.0.1", 1)]
+    made = (registry.Entry("web", 4711, "x:1", "nil", "ab" * 32, some, 1, True) for some in ((), listeners))
+    return [json.dumps(entry.fields()).encode() for entry in made]
+
+
+@target("registry.entry", seeds=entries, longest=4096)
+def registry_entry(data: bytes) -> None:
+    """Any bytes are an entry, which is written as it was read, or refused."""
+    entry = refused(lambda: registry.parse(data))
+    if entry is not None:
+        assert registry.parse(json.dumps(entry.fields()).encode()).fields() == entry.fields()
+        assert "/" not in entry.name
 
 
 # steward
