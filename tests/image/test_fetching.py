@@ -92,7 +92,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def no_other_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network: each test says what is there."""
-    monkeypatch.setattr(fetching, "ORIGINS", ())
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.delenv("DONJON_MIRROR", raising=False)
 
@@ -138,16 +137,53 @@ def test_an_address_is_a_mirror_too(
     assert said == ["downloading libc6 2 (0.0 of 0.0 MB)"]
 
 
-def test_the_archive_is_asked_and_then_that_of_old_states(
+def test_an_address_may_have_the_archives_below_it_and_there_may_be_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    origins = (f"{server.url}/{{archive}}/", f"{server.url}/archive/{{archive}}/{{snapshot}}/")
-    monkeypatch.setattr(fetching, "ORIGINS", origins)
-    old = f"/archive/debian/20250102T030405Z/{PATH}"
-    server.files[old] = DATA
+    server.files[f"/two/debian/{PATH}"] = DATA
+    monkeypatch.setenv("DONJON_MIRROR", f"{server.url}/one {server.url}/two/")
     fetching.fetch(lock(), str(tmp_path), nothing)
-    assert server.asked == [f"/debian/{PATH}", old]
+    assert server.asked == [f"/one/{PATH}", f"/one/debian/{PATH}", f"/two/{PATH}", f"/two/debian/{PATH}"]
     assert (tmp_path / FILE).read_bytes() == DATA
+
+
+def apt(folder: Path, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """An apt-get that has these sources and no package."""
+    program = folder / "apt-get"
+    lines = "\n".join(addresses)
+    program.write_text(
+        f"#!/bin/sh\n[ $1 = indextargets ] && echo '{lines}' || {{ echo \"E: Can't find it\"; exit 100; }}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(shutil, "which", lambda name: str(program) if name == "apt-get" else None)
+    fetching.addresses.cache_clear()
+    monkeypatch.setattr(fetching, "addresses", fetching.addresses.__wrapped__)
+
+
+def test_a_package_of_a_suite_that_the_machine_does_not_name_comes_from_its_sources_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    apt(
+        tmp_path,
+        monkeypatch,
+        "file:/cdrom/",
+        f"{server.url}/security",
+        f"{server.url}/debian/",
+        f"{server.url}/debian/",
+    )
+    server.files[f"/debian/{PATH}"] = DATA
+    fetching.fetch(lock(), str(tmp_path / "here"), nothing)
+    assert server.asked == [f"/security/{PATH}", f"/debian/{PATH}"]
+    assert (tmp_path / "here" / FILE).read_bytes() == DATA
+
+
+def test_without_anybody_to_ask_the_message_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match="neither apt-get nor DONJON_MIRROR") as caught:
+        fetching.fetch(lock(), str(tmp_path), nothing)
+    assert (caught.value.hint or "").startswith(
+        "set DONJON_MIRROR to a mirror of Debian's archive (https://www.debian.org/"
+    )
 
 
 def test_a_package_that_is_not_the_lock_s_is_refused_and_not_kept(
@@ -159,7 +195,7 @@ def test_a_package_that_is_not_the_lock_s_is_refused_and_not_kept(
         fetching.fetch(lock(), str(tmp_path), nothing)
     assert caught.value.message == (
         f"cannot get libc6 2 ({FILE}):\n{server.url}/: expected SHA-256 {DIGEST}, "
-        f"got {hashlib.sha256(b'b package').hexdigest()}"
+        f"got {hashlib.sha256(b'b package').hexdigest()}\n{server.url}/debian/: answers 404 Not Found"
     )
     assert caught.value.hint is not None
     assert "tampered" in caught.value.hint
@@ -170,7 +206,7 @@ def test_after_a_wrong_one_the_next_origin_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     server.files["/bad/" + PATH], server.files["/good/" + PATH] = b"wrong", DATA
-    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/bad/", f"{server.url}/good/"))
+    monkeypatch.setenv("DONJON_MIRROR", f"{server.url}/bad/ {server.url}/good/")
     fetching.fetch(lock(), str(tmp_path), nothing)
     assert (tmp_path / FILE).read_bytes() == DATA
 
@@ -178,27 +214,30 @@ def test_after_a_wrong_one_the_next_origin_is_asked(
 def test_when_no_origin_has_it_any_more_the_message_says_how_to_lock_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/{{archive}}/", f"{server.url}/old/"))
+    apt(tmp_path, monkeypatch, f"{server.url}/debian/", f"{server.url}/old/")
     with pytest.raises(PlatformError) as caught:
         fetching.fetch(lock(), str(tmp_path), nothing)
     assert caught.value.message.splitlines() == [
         f"cannot get libc6 2 ({FILE}):",
+        "apt-get download: E: Can't find it",
         f"{server.url}/debian/: answers 404 Not Found",
         f"{server.url}/old/: answers 404 Not Found",
     ]
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("no origin has this version any more: `python tools/image_lock.py`")
+    assert "to an archive of its old states, at 20250102T030405Z" in caught.value.hint
+    assert "`python -m tools.image_lock` in Donjon's sources" in caught.value.hint
 
 
 def test_without_a_network_the_message_says_what_is_missing_and_how_to_bring_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/debian/", "http://127.0.0.1:1/"))
+    apt(tmp_path, monkeypatch, f"{server.url}/debian/", "http://127.0.0.1:1/")
     other = Package("deb", "zlib1g", "1", "z.deb", len(DATA), DIGEST, archive="debian", path=PATH)
     with pytest.raises(PlatformError) as caught:
         fetching.fetch(locked(*lock().packages, other), str(tmp_path), nothing)
     assert caught.value.message.splitlines() == [
         f"cannot get libc6 2 ({FILE}), the first of 2 that are missing:",
+        "apt-get download: E: Can't find it",
         f"{server.url}/debian/: answers 404 Not Found",
         "http://127.0.0.1:1/: connection refused",
     ]

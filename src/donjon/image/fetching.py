@@ -1,8 +1,9 @@
 """Packages from wherever they are to be had; none is used before its size and digest were compared with the lock.
 
 Where a package comes from is of no importance then, and so these are tried in order: the downloads that are there; the
-directory or address in DONJON_MIRROR; on Debian, the machine's own package sources; Debian's archive, and its archive
-of all that ever was. Wheels come through pip, with whatever index that is set up with.
+directory or the addresses in DONJON_MIRROR; on Debian, the machine's own package sources, by apt-get and then by their
+addresses, as one pool holds what suites have that this machine does not name. No address of an archive stands here:
+whose that is, is for whoever builds to say. Wheels come through pip, with whatever index that is set up with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 
@@ -26,14 +28,10 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Tell = Callable[[int], None]
 
-__all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
+__all__ = ["LIST", "AbsentError", "addresses", "download", "fetch", "is_there", "mirrors", "unlink"]
 
-ORIGINS = (
-    "https://deb.debian.org/{archive}/",
-    "http://deb.debian.org/{archive}/",  # for machines without roots for HTTPS: what comes is compared all the same
-    "https://snapshot.debian.org/archive/{archive}/{snapshot}/",
-)
-"""Debian's own: what it has today, and all that it ever had."""
+LIST = "https://www.debian.org/mirror/list"
+"""Where Debian lists who has its archive."""
 TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 PROGRAM_TIMEOUT = 900.0
@@ -43,7 +41,7 @@ STEP = 8_000_000
 PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none")
 
 
-class _AbsentError(Exception):
+class AbsentError(Exception):
     """This origin gives no such package; the text says why.
 
     Args:
@@ -110,10 +108,10 @@ def _differs(package: Package, data: bytes) -> str:
 def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -> None:
     tried: list[str] = []
     wrong, unasked = False, False
-    for name, attempt in _origins(package, snapshot, tell):
+    for name, attempt in _origins(package, tell):
         try:
             data = attempt()
-        except _AbsentError as reason:
+        except AbsentError as reason:
             tried.append(f"{name}: {reason}")
             unasked = unasked or not reason.gone
             continue
@@ -124,7 +122,7 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
             continue
         _keep(path, data)
         return
-    where = "\n".join(tried)
+    where = "\n".join(tried or ["there is neither apt-get nor DONJON_MIRROR to ask"])
     more = f", the first of {missing} that are missing" if missing > 1 else ""
     message = f"cannot get {package.name} {package.version} ({package.file}){more}:\n{where}"
     if wrong:
@@ -136,7 +134,8 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
         raise PlatformError(message, f"{hint}with DONJON_MIRROR")
     raise PlatformError(
         message,
-        "no origin has this version any more: `python tools/image_lock.py` in Donjon's sources makes a lock of what "
+        f"set DONJON_MIRROR to a mirror of Debian's archive ({LIST}); if none has this version any more, to an archive "
+        f"of its old states, at {snapshot}; or `python -m tools.image_lock` in Donjon's sources makes a lock of what "
         "there is today, and images of it have other measurements",
     )
 
@@ -162,26 +161,54 @@ def unlink(path: str) -> None:
         pass  # what stays is looked at again before it is used
 
 
-def _origins(package: Package, snapshot: str, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _origins(package: Package, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Where a package might be, in the order in which that is tried."""
-    mirror = os.environ.get("DONJON_MIRROR", "")
-    if mirror.startswith(("http://", "https://")):
-        base = mirror if mirror.endswith("/") else f"{mirror}/"
-        rest = package.path if package.kind == "deb" else package.file
-        yield base, lambda: download(f"{base}{rest}", package.size, tell)
-    elif mirror.startswith("/"):
-        names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
-        yield mirror, lambda: _copy(names, package.size)
-    elif mirror:
-        raise UsageError(f"DONJON_MIRROR: expected a directory, or http(s)://..., got {mirror}")
+    for mirror in mirrors():
+        if mirror.startswith("/"):
+            names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
+            yield mirror, lambda names=names: _copy(names, package.size)  # type: ignore[misc]
+        else:
+            bases = [mirror, f"{mirror}{package.archive}/"] if package.kind == "deb" else [mirror]
+            yield from _downloads(bases, package, tell)
     if package.kind == "wheel":
         yield "pip", lambda: _pip(package)
-        return
-    if shutil.which("apt-get"):
+    elif shutil.which("apt-get"):
         yield "apt-get download", lambda: _apt(package)
-    for form in ORIGINS:
-        origin = form.format(archive=package.archive, snapshot=snapshot)
-        yield origin, lambda url=f"{origin}{package.path}": download(url, package.size, tell)  # type: ignore[misc]
+        yield from _downloads(addresses(), package, tell)
+
+
+def _downloads(bases: Iterable[str], package: Package, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    rest = package.path if package.kind == "deb" else package.file
+    for base in bases:
+        yield base, lambda url=f"{base}{rest}": download(url, package.size, tell)  # type: ignore[misc]
+
+
+def mirrors() -> list[str]:
+    """What DONJON_MIRROR names: directories, and addresses with "/" at their end.
+
+    Raises:
+        UsageError: something else.
+    """
+    found = os.environ.get("DONJON_MIRROR", "").split()
+    for mirror in found:
+        if not mirror.startswith(("http://", "https://", "/")):
+            raise UsageError(f"DONJON_MIRROR: expected a directory, or http(s)://..., got {mirror}")
+    return [mirror if mirror.startswith("/") or mirror.endswith("/") else f"{mirror}/" for mirror in found]
+
+
+@cache
+def addresses() -> tuple[str, ...]:
+    """The archives' addresses with which apt is set up on this machine, each once; only those of HTTP."""
+    try:
+        done = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT, check=False, text=True, errors="replace",
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    bases = (f"{line.rstrip('/')}/" for line in done.stdout.split() if line.startswith(("http://", "https://")))
+    return tuple(dict.fromkeys(bases))
 
 
 def _copy(paths: Iterable[str], size: int) -> bytes:
@@ -192,7 +219,7 @@ def _copy(paths: Iterable[str], size: int) -> bytes:
                 return file.read(size + 1)
         except OSError as error:
             reason = words_of(error)
-    raise _AbsentError(reason, gone=True)
+    raise AbsentError(reason, gone=True)
 
 
 def download(url: str, size: int, tell: Tell | None = None) -> bytes:
@@ -211,7 +238,7 @@ def download(url: str, size: int, tell: Tell | None = None) -> bytes:
     try:
         answer = opener.open(url, timeout=TIMEOUT)
         if answer is None:
-            raise _AbsentError("redirects to something else than http")
+            raise AbsentError("redirects to something else than http")
         with answer:
             while len(data) <= size and (chunk := answer.read(min(CHUNK, size + 1 - len(data)))):
                 if tell is not None and len(data) // STEP < (len(data) + len(chunk)) // STEP:
@@ -219,15 +246,13 @@ def download(url: str, size: int, tell: Tell | None = None) -> bytes:
                 data += chunk
     except urllib.error.HTTPError as error:
         error.close()
-        raise _AbsentError(f"answers {error.code} {error.reason}", gone=error.code in (404, 410)) from error
+        raise AbsentError(f"answers {error.code} {error.reason}", gone=error.code in (404, 410)) from error
     except urllib.error.URLError as error:
-        raise _AbsentError(
-            words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
-        ) from error
+        raise AbsentError(words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)) from error
     except OSError as error:
-        raise _AbsentError(words_of(error)) from error
+        raise AbsentError(words_of(error)) from error
     except (http.client.HTTPException, ValueError) as error:
-        raise _AbsentError(str(error) or type(error).__name__) from error
+        raise AbsentError(str(error) or type(error).__name__) from error
     return bytes(data)
 
 
@@ -264,7 +289,7 @@ def _pip_command() -> list[str]:
         return [sys.executable, "-m", "pip"]
     program = shutil.which("pip3") or shutil.which("pip")
     if program is None:
-        raise _AbsentError("there is none: install pip, or put the wheels into a directory and set DONJON_MIRROR to it")
+        raise AbsentError("there is none: install pip, or put the wheels into a directory and set DONJON_MIRROR to it")
     return [program]
 
 
@@ -275,17 +300,17 @@ def _run(command: list[str], folder: str, gone: tuple[str, ...]) -> None:
             timeout=PROGRAM_TIMEOUT, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise _AbsentError("no answer") from error
+        raise AbsentError("no answer") from error
     except OSError as error:
-        raise _AbsentError(words_of(error)) from error
+        raise AbsentError(words_of(error)) from error
     if done.returncode:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         told = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
-        raise _AbsentError(told[-1][:300], gone=told[-1].startswith(gone))
+        raise AbsentError(told[-1][:300], gone=told[-1].startswith(gone))
 
 
 def _only_file(folder: str, size: int) -> bytes:
     names = [name for name in os.listdir(folder) if name.endswith((".deb", ".whl"))]
     if len(names) != 1:
-        raise _AbsentError("nothing was downloaded")
+        raise AbsentError("nothing was downloaded")
     return _copy([f"{folder}/{names[0]}"], size)
