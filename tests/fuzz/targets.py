@@ -255,7 +255,7 @@ def wire_cursor(data: bytes) -> None:
 # sallyport. The first byte says how far the session is, in the ordinary way; the rest is what then comes.
 
 
-REACHED = tuple(state for state in machine.State if state not in (machine.State.ENDED, machine.State.BROKEN))
+REACHED = tuple(state for state in machine.STATES if state not in (machine.State.ENDED, machine.State.BROKEN))
 
 
 def session(side: str, reached: machine.State) -> Any:

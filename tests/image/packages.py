@@ -11,6 +11,9 @@ def tar(files: dict[str, bytes | str]) -> bytes:
     """A tar archive, xz: bytes are a file's content, a text is a link's target."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:xz") as archive:
+        top = tarfile.TarInfo("./")  # as packages begin
+        top.type = tarfile.DIRTYPE
+        archive.addfile(top)
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             if isinstance(content, str):

@@ -58,6 +58,8 @@ def deb(data: bytes, name: str) -> Iterator[Item]:
     try:
         with tarfile.open(fileobj=io.BytesIO(packed), mode="r|*") as archive:
             for member in archive:
+                if not (member.isreg() or member.issym()):
+                    continue
                 path = _inside(member.name, name)
                 if member.isreg():
                     total += member.size
@@ -65,7 +67,7 @@ def deb(data: bytes, name: str) -> Iterator[Item]:
                         raise ParseError(f"{name}: expected at most {LIMIT} bytes of files")
                     file = archive.extractfile(member)
                     yield Item(path, file.read() if file is not None else b"", member.mode & 0o777)
-                elif member.issym():
+                else:
                     yield Item(path, b"", 0o777, member.linkname)
     except tarfile.CompressionError as error:
         raise PlatformError(
