@@ -222,6 +222,7 @@ class Session:
             case frames.Log():
                 self._log.log(event.level, event.message, event.target)
             case frames.Mark():
+                self._log.debug(f"the machine's clock: {event.name} {event.nanoseconds / 1e9:.6f} s", "donjon.keep")
                 if self.on_mark is not None:
                     self.on_mark(event.name, event.nanoseconds)
             case frames.Gone():
