@@ -58,7 +58,7 @@ sys.path.append("/inside")
 import inside
 inside.main()
 """
-MARKS = ["kernel", "python", "init", "modules", "port", "agent", "engine", "compile", "open", "run"]
+MARKS = ["kernel", "python", "init", "modules", "port", "agent", "engine", "launch", "compile", "open", "run"]
 
 Images = Callable[[str], Image]
 
@@ -283,7 +283,7 @@ def test_a_launch_that_the_hardware_names_runs_and_says_nothing(image: Images, l
     assert session.stdout == b""
     assert not any("fd_" in line for line in session.logs())
     names = [event.name for event in session.events if isinstance(event, frames.Mark)]
-    assert names == [*MARKS[:7], "attest", "compile", "open"]
+    assert names == [*MARKS[:7], "attest", "launch", "compile", "open"]
 
 
 def test_a_tee_without_a_source_of_randomness_is_refused(image: Images, lab: str) -> None:

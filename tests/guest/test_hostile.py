@@ -132,6 +132,22 @@ def told(data: bytes) -> list[frames.Frame]:
     return found
 
 
+@pytest.mark.parametrize("part", ["descriptor", "options"])
+def test_a_launch_beyond_its_limit_is_refused_before_it_comes(part: str) -> None:
+    session = Session(launched(HELLO))
+    sizes = {"descriptor": 1, "options": 1} | {part: (1 << 20) + 1}
+    body = b"\1" + b"".join(sizes[name].to_bytes(4, "little") for name in ("descriptor", "options"))
+    whole = frames.Launch(version=1, descriptor=1, options=1).encode()
+    assert len(whole) == frames.HEADER + len(body)
+    session.socket.sendall(whole[: frames.HEADER] + body)
+    while not session.machine.over:
+        session.events += session.port.step(1.0)
+    session.close()
+    message = session.last(frames.Failed).message
+    assert message.startswith(f"sallyport: Launch.{part} at ")
+    assert message.endswith("expected a number from 1 to 1048576, got 1048577")
+
+
 @pytest.mark.parametrize("closes", [True, False], ids=["closes", "stays and reads nothing"])
 def test_after_the_deadline_the_agent_ends_whatever_the_host_does(
     closes: bool, monkeypatch: pytest.MonkeyPatch
@@ -315,6 +331,38 @@ def test_a_fork_and_its_parent_get_each_their_own_answer(monkeypatch: pytest.Mon
             for number in range(1, 200):
                 for port in (number + 1000, number + 2000):
                     session.machine.peer(event.guest_port, port, "192.0.2.1", port)
+
+    assert Session(launched(HELLO), sockets()[0], act=act).run().last(frames.Exit).code == 7
+
+
+def test_peers_are_remembered_while_many_wait_and_not_waited_for_once_some_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More connections than are remembered may wait to be accepted: those are strangers, but hold up nobody."""
+    most = 50
+
+    def enemy(_reporter: Reporter, asked: socket.socket) -> int:
+        asker = Asker(asked)
+        asker.ask("listening", "web", "tcp", "::", "80", "10003")
+        for number in range(2, most + 2):  # the oldest that is left first, as they are accepted
+            rest, _ = asker.ask("peer", "10003", str(number))
+            if rest != f"{'x' * 64}\0{number}".encode():
+                return 3
+        begun = time.monotonic()
+        for number in (1, 7, 8):
+            with pytest.raises(PlatformError, match="the host has not said"):
+                asker.ask("peer", "10003", str(number))
+        return 4 if time.monotonic() - begun > 20 else 7
+
+    monkeypatch.setattr("donjon.guest.broker.MOST_PEERS", most)
+    monkeypatch.setattr("donjon.guest.broker.PEER_SECONDS", 25.0)
+    taken_over(monkeypatch, enemy)
+
+    def act(session: Session, event: Any) -> None:
+        if isinstance(event, frames.Listening):
+            for number in range(1, most + 2):
+                session.machine.peer(event.guest_port, number, "x" * 1000, number)
+            session.machine.bound(event.id, "::", 80)
 
     assert Session(launched(HELLO), sockets()[0], act=act).run().last(frames.Exit).code == 7
 

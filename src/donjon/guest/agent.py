@@ -50,7 +50,7 @@ GRACE_SECONDS = 2.0
 MOST_BYTES = 128 << 20
 """Of the package, in a machine that has three times as much."""
 PIECE = 1 << 16
-MARKS = ("compile", "open", "run")
+MARKS = ("launch", "compile", "open", "run")
 """Moments that a Keep's process may tell."""
 SIGPROF, SIGKILL, SIGTERM = 27, 9, 15
 HIDDEN = "what the workload says of it does not leave a confidential Keep"

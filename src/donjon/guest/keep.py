@@ -62,6 +62,7 @@ def _run(workload: Workload, place: Place, reporter: object, requests: _socket.s
     if CONFIG in workload.files:  # without Enarx.toml there are standard streams and nothing else
         _enclose(launch, place, requests)
     log = Logger(reporter.send_log, str(workload.options["log"]))
+    mark("launch")
     module = load(workload.files[MAIN], None, launch.name)
     mark("compile")
 
