@@ -497,7 +497,7 @@ def test_a_keep_that_is_killed_takes_its_machine_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, tdx, got "auto"'),
+        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, sev, tdx, got "auto"'),
         ({"backend": "lambda"}, 'got "lambda"'),
         ({"backend": "kvm", "tsm": "/tmp/x"}, "tsm: a Keep in a virtual machine"),
         ({"backend": "kvm", "config": Config(args=["a"])}, "a Keep in a virtual machine gets its configuration as the"),
