@@ -248,7 +248,7 @@ def test_kvm_that_does_not_work_is_not_used_where_it_was_asked_for(tmp_path: Pat
             "tell('guest-shutdown')",
             3,
             "the virtual machine has switched itself off while greeting, without a word",
-            "try --debug",
+            "it has 257 MiB of memory: give it more with --memory",
             id="it powers off",
         ),
         pytest.param(

@@ -104,7 +104,8 @@ class Boot:
                     own = words.kvm(self._accel, memory, _qboot(qemu.path))
                 else:
                     self.image = images.find("debug" if debug else "production")
-                    parts = self.image.vmlinux, self.image.initrd_raw
+                    small = memory < SMALLEST  # what is unpacked already lies there twice for a moment
+                    parts = self.image.vmlinux, self.image.initrd if small else self.image.initrd_raw
                     own = words.kvm(self._accel, memory, _qboot(qemu.path))
             self.words = [qemu.path, *own, *words.common(*parts, self.image.cmdline), *self._ports(debug)]
             self.ports = self._reserve(_guest_ports(launch.config))
