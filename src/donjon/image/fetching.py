@@ -1,9 +1,9 @@
 """Packages from wherever they are to be had; none is used before its size and digest were compared with the lock.
 
 Where a package comes from is of no importance then, and so these are tried in order: the downloads that are there; the
-directory or the addresses in DONJON_MIRROR; on Debian, the machine's own package sources, by apt-get and then by their
-addresses, as one pool holds what suites have that this machine does not name. No address of an archive stands here:
-whose that is, is for whoever builds to say. Wheels come through pip, with whatever index that is set up with.
+directory or address in DONJON_MIRROR; on Debian, the machine's own package sources, first through apt and then at their
+addresses: an archive has one pool for all releases, so a machine that names one has the others' packages too. Wheels
+come through pip, with whatever index that is set up with. No address stands here: whoever installs decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
 
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 
@@ -28,10 +27,12 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Tell = Callable[[int], None]
 
-__all__ = ["LIST", "AbsentError", "addresses", "download", "fetch", "is_there", "mirrors", "unlink"]
+__all__ = ["download", "fetch", "is_there", "of_archive", "unlink"]
 
-LIST = "https://www.debian.org/mirror/list"
-"""Where Debian lists who has its archive."""
+MIRRORS = "https://www.debian.org/mirror/list"
+"""Where Debian says who has its packages."""
+MOST_SOURCES = 8
+"""Of a machine, that are asked for a package."""
 TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 PROGRAM_TIMEOUT = 900.0
@@ -41,7 +42,7 @@ STEP = 8_000_000
 PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none")
 
 
-class AbsentError(Exception):
+class _AbsentError(Exception):
     """This origin gives no such package; the text says why.
 
     Args:
@@ -111,7 +112,7 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
     for name, attempt in _origins(package, tell):
         try:
             data = attempt()
-        except AbsentError as reason:
+        except _AbsentError as reason:
             tried.append(f"{name}: {reason}")
             unasked = unasked or not reason.gone
             continue
@@ -122,11 +123,14 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
             continue
         _keep(path, data)
         return
-    where = "\n".join(tried or ["there is neither apt-get nor DONJON_MIRROR to ask"])
+    where = "\n".join(tried) or "nobody to ask: DONJON_MIRROR is not set, and this machine has no apt"
     more = f", the first of {missing} that are missing" if missing > 1 else ""
     message = f"cannot get {package.name} {package.version} ({package.file}){more}:\n{where}"
     if wrong:
         raise ParseError(message, "a mirror may be broken or have been tampered with: try another with DONJON_MIRROR")
+    mirror = f"set DONJON_MIRROR to a mirror of Debian, .../debian: {MIRRORS} has a list"
+    if not tried:
+        raise PlatformError(message, mirror)
     if unasked:
         hint = (
             f"check the network; or copy {os.path.dirname(path)} from a machine that has built an image, and name it "
@@ -134,9 +138,8 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
         raise PlatformError(message, f"{hint}with DONJON_MIRROR")
     raise PlatformError(
         message,
-        f"set DONJON_MIRROR to a mirror of Debian's archive ({LIST}); if none has this version any more, to an archive "
-        f"of its old states, at {snapshot}; or `python -m tools.image_lock` in Donjon's sources makes a lock of what "
-        "there is today, and images of it have other measurements",
+        f"{mirror}; an archive of old states has it at .../debian/{snapshot}. Where nobody has this version any more, "
+        "`python -m tools.image_lock` in Donjon's sources makes a lock of today's, which measures differently",
     )
 
 
@@ -163,52 +166,39 @@ def unlink(path: str) -> None:
 
 def _origins(package: Package, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Where a package might be, in the order in which that is tried."""
-    for mirror in mirrors():
-        if mirror.startswith("/"):
-            names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
-            yield mirror, lambda names=names: _copy(names, package.size)  # type: ignore[misc]
-        else:
-            bases = [mirror, f"{mirror}{package.archive}/"] if package.kind == "deb" else [mirror]
-            yield from _downloads(bases, package, tell)
+    mirror = os.environ.get("DONJON_MIRROR", "")
+    if mirror.startswith(("http://", "https://")):
+        base = mirror if mirror.endswith("/") else f"{mirror}/"
+        url = f"{of_archive(base, package.archive)}{package.path}" if package.kind == "deb" else f"{base}{package.file}"
+        yield base, lambda: download(url, package.size, tell)
+    elif mirror.startswith("/"):
+        names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
+        yield mirror, lambda: _copy(names, package.size)
+    elif mirror:
+        raise UsageError(f"DONJON_MIRROR: expected a directory, or http(s)://..., got {mirror}")
     if package.kind == "wheel":
         yield "pip", lambda: _pip(package)
-    elif shutil.which("apt-get"):
+        return
+    if shutil.which("apt-get"):
         yield "apt-get download", lambda: _apt(package)
-        yield from _downloads(addresses(), package, tell)
+        for source in _sources(package.archive):
+            yield source, lambda url=f"{source}{package.path}": download(url, package.size, tell)  # type: ignore[misc]
 
 
-def _downloads(bases: Iterable[str], package: Package, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    rest = package.path if package.kind == "deb" else package.file
-    for base in bases:
-        yield base, lambda url=f"{base}{rest}": download(url, package.size, tell)  # type: ignore[misc]
+def of_archive(base: str, archive: str) -> str:
+    """A mirror's address, for one of Debian's archives: `debian-security` stands beside `debian`."""
+    return base.replace("/debian/", f"/{archive}/")
 
 
-def mirrors() -> list[str]:
-    """What DONJON_MIRROR names: directories, and addresses with "/" at their end.
-
-    Raises:
-        UsageError: something else.
-    """
-    found = os.environ.get("DONJON_MIRROR", "").split()
-    for mirror in found:
-        if not mirror.startswith(("http://", "https://", "/")):
-            raise UsageError(f"DONJON_MIRROR: expected a directory, or http(s)://..., got {mirror}")
-    return [mirror if mirror.startswith("/") or mirror.endswith("/") else f"{mirror}/" for mirror in found]
-
-
-@cache
-def addresses() -> tuple[str, ...]:
-    """The archives' addresses with which apt is set up on this machine, each once; only those of HTTP."""
+def _sources(archive: str) -> list[str]:
+    """Addresses of the machine's package sources, those of this archive first; [] where apt does not tell."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     try:
-        done = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=TIMEOUT, check=False, text=True, errors="replace",
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    bases = (f"{line.rstrip('/')}/" for line in done.stdout.split() if line.startswith(("http://", "https://")))
-    return tuple(dict.fromkeys(bases))
+        told = _run(command, "/")
+    except _AbsentError:
+        return []
+    found = dict.fromkeys(line for line in told.splitlines() if line.startswith(("http://", "https://")))
+    return sorted(found, key=lambda url: not url.endswith(f"/{archive}/"))[:MOST_SOURCES]
 
 
 def _copy(paths: Iterable[str], size: int) -> bytes:
@@ -219,7 +209,7 @@ def _copy(paths: Iterable[str], size: int) -> bytes:
                 return file.read(size + 1)
         except OSError as error:
             reason = words_of(error)
-    raise AbsentError(reason, gone=True)
+    raise _AbsentError(reason, gone=True)
 
 
 def download(url: str, size: int, tell: Tell | None = None) -> bytes:
@@ -238,7 +228,7 @@ def download(url: str, size: int, tell: Tell | None = None) -> bytes:
     try:
         answer = opener.open(url, timeout=TIMEOUT)
         if answer is None:
-            raise AbsentError("redirects to something else than http")
+            raise _AbsentError("redirects to something else than http")
         with answer:
             while len(data) <= size and (chunk := answer.read(min(CHUNK, size + 1 - len(data)))):
                 if tell is not None and len(data) // STEP < (len(data) + len(chunk)) // STEP:
@@ -246,13 +236,15 @@ def download(url: str, size: int, tell: Tell | None = None) -> bytes:
                 data += chunk
     except urllib.error.HTTPError as error:
         error.close()
-        raise AbsentError(f"answers {error.code} {error.reason}", gone=error.code in (404, 410)) from error
+        raise _AbsentError(f"answers {error.code} {error.reason}", gone=error.code in (404, 410)) from error
     except urllib.error.URLError as error:
-        raise AbsentError(words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)) from error
+        raise _AbsentError(
+            words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
+        ) from error
     except OSError as error:
-        raise AbsentError(words_of(error)) from error
+        raise _AbsentError(words_of(error)) from error
     except (http.client.HTTPException, ValueError) as error:
-        raise AbsentError(str(error) or type(error).__name__) from error
+        raise _AbsentError(str(error) or type(error).__name__) from error
     return bytes(data)
 
 
@@ -289,28 +281,30 @@ def _pip_command() -> list[str]:
         return [sys.executable, "-m", "pip"]
     program = shutil.which("pip3") or shutil.which("pip")
     if program is None:
-        raise AbsentError("there is none: install pip, or put the wheels into a directory and set DONJON_MIRROR to it")
+        raise _AbsentError("there is none: install pip, or put the wheels into a directory and set DONJON_MIRROR to it")
     return [program]
 
 
-def _run(command: list[str], folder: str, gone: tuple[str, ...]) -> None:
+def _run(command: list[str], folder: str, gone: tuple[str, ...] = ()) -> str:
+    """What a command says; an error that begins with one of `gone` means that there is no such package."""
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             timeout=PROGRAM_TIMEOUT, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise AbsentError("no answer") from error
+        raise _AbsentError("no answer") from error
     except OSError as error:
-        raise AbsentError(words_of(error)) from error
+        raise _AbsentError(words_of(error)) from error
     if done.returncode:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         told = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
-        raise AbsentError(told[-1][:300], gone=told[-1].startswith(gone))
+        raise _AbsentError(told[-1][:300], gone=told[-1].startswith(gone))
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _only_file(folder: str, size: int) -> bytes:
     names = [name for name in os.listdir(folder) if name.endswith((".deb", ".whl"))]
     if len(names) != 1:
-        raise AbsentError("nothing was downloaded")
+        raise _AbsentError("nothing was downloaded")
     return _copy([f"{folder}/{names[0]}"], size)
