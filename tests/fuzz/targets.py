@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import os
 import socket
@@ -30,9 +31,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from donjon import config, tee
-from donjon.errors import ParseError, VerifyError
+from donjon.cli import doctor as cli_doctor
+from donjon.cli import platform as cli_platform
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError
 from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
+from donjon.platform import backends, caching, choice, doctor, facts, kvm, qemu
+from donjon.platform.machine import Recorded
 from donjon.sallyport import frames, machine
 from donjon.sim import firmware as simulated_firmware
 from donjon.sim import port as simulated_port
@@ -64,6 +69,7 @@ from donjon.verify.policy import parse as demands_of
 from donjon.wire import Cursor, der, pack, unpack
 from donjon.wire.layout import table_of
 from tests.fuzz.mutate import MUTATORS
+from tests.platform import machines
 from tests.sallyport.ends import SAMPLES, Ends
 from tests.steward.asgi import Reply, call_async
 from tests.steward.requests import KVM, new_key, request, spki
@@ -964,3 +970,119 @@ def signatures_file(data: bytes) -> None:
     found = refused(lambda: signatures.parse(data))
     if found is not None and found.sev is not None:
         assert len(bytes(found.sev.id_block) + bytes(found.sev.id_auth)) == 4192
+
+
+# platform
+
+
+def records() -> list[bytes]:
+    """The documents of recorded machines, each with its leaves and files."""
+    return [machines.document(name)[0] for name in machines.MACHINES]
+
+
+@target("platform.record", "json", records, longest=16384)
+def platform_record(data: bytes) -> None:
+    """Any record is of a machine that is judged without a fault, and shown without what terminals obey; or refused."""
+    folder = KEPT / "record"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_bytes(data)
+    found = refused(lambda: Recorded(str(folder)))
+    if found is not None:
+        shown(found)
+
+
+def shown(found: Recorded) -> None:
+    """Judge a machine in every way that there is, and look at what is said."""
+    judged = doctor.examine(backends.find(found))
+    guest = backends.inside(found)[0]
+    texts = cli_doctor.as_text(judged, guest) + cli_doctor.as_json(judged, guest)
+    for backend in backends.find(found):
+        texts += "".join(cli_platform._lines(datum, 1) for datum in backend.data)
+        texts += json.dumps(cli_platform.backend_to_json(backend))
+    for word, demand in itertools.product(("auto", "nil", "snp", "tdx"), (None, "tee", "snp", "sgx")):
+        try:
+            chosen = choice.choose(word, demand, None, found, provider=lambda: guest, can=("nil", "kvm", "snp", "tdx"))
+        except (PlatformError, UsageError) as error:
+            texts += error.message
+        else:
+            assert demand in (None, "tee", chosen.tee)
+            assert demand is None or chosen.tee is not None
+    assert all(line.isprintable() for line in texts.split("\n"))
+
+
+class Strange(Recorded):
+    """A good machine on which every file and directory is strange."""
+
+    content = b""
+
+    def data(self, path: str, most: int = 1 << 22) -> bytes | None:
+        if path.endswith("machine.json"):
+            return super(Recorded, self).data(path, most)
+        return self.content[:most]
+
+    def names(self, _path: str) -> tuple[str, ...]:
+        return tuple(os.fsdecode(name) for name in self.content.split(b"\n"))
+
+
+@cache
+def strange(name: str) -> Strange:
+    folder = KEPT / "strange" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_bytes(machines.document(name)[0])
+    return Strange(str(folder))
+
+
+def small_files() -> list[bytes]:
+    entry = der.encode(der.SEQUENCE, der.encode(der.UTF8_STRING, b"https://example.com"), der.encode(der.SEQUENCE))
+    lists = der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, entry))
+    return [b"Y\n", b"00606a000000", b"Raspberry Pi 4 Model B\0", lists]
+
+
+@target("platform.files", seeds=small_files, longest=4096)
+def platform_files(data: bytes) -> None:
+    """Whatever the files of a machine hold (of the kernel, of the caches), it is judged without a fault."""
+    for name in ("snp-host", "sgx-host", "tdx-host", "raspberry-pi"):
+        machine = strange(name)
+        machine.content = data
+        shown(machine)
+
+
+@target("platform.lists", "der", small_files, longest=65536)
+def platform_lists(data: bytes) -> None:
+    """Any file holds lists that end some day, or is refused."""
+    found = refused(lambda: caching.read_lists(data))
+    if found is not None:
+        assert len(found) <= caching.MAX_LISTS
+        refused(lambda: caching.ends(data))
+
+
+def trials() -> list[bytes]:
+    good = {"step": "done", "api": 12, "seconds": 0.0004}
+    kept = {"key": "k", "state": "works", "problem": "", "hint": None, "modules": ["kvm_amd"], "remembered": False}
+    return [json.dumps(good).encode(), json.dumps({**kept, "api": 12, "seconds": 0.1}).encode()]
+
+
+@target("platform.kvm", "json", trials, longest=4096)
+def platform_kvm(data: bytes) -> None:
+    """Whatever a trial prints or a memory holds, KVM works or it is said why not; nothing else is let out."""
+    found = kvm._judge(data)
+    assert found.works == (found.problem == "")
+    assert found.problem.isprintable()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / "kvm.json").write_bytes(data)
+    kept = kvm._recall(str(KEPT / "kvm.json"), "k")
+    assert kept is None or all(isinstance(part, str) for part in (kept.state, kept.problem, kept.hint or ""))
+
+
+@target("platform.release", seeds=lambda: [b'ID=debian\nID_LIKE="a b"\n', b"ID=opensuse-leap"], longest=4096)
+def platform_release(data: bytes) -> None:
+    """Any os-release names a command that we know, or none."""
+    pairs = (line.partition("=") for line in text(data).splitlines())
+    how = qemu.how_to_get({name.strip(): value.strip() for name, _, value in pairs})
+    assert how in qemu.PACKAGES.values() or how.startswith("install QEMU ")
+
+
+@target("platform.hello", longest=4096)
+def platform_hello(data: bytes) -> None:
+    """Whatever is taken for a ClientHello, what is read is code points."""
+    assert all(0 <= code < 65536 for code in facts.client_groups(data))

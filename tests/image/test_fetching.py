@@ -217,6 +217,17 @@ def test_a_server_that_never_stops_sending_is_stopped(
     assert server.sent < 32 << 20
 
 
+def test_how_far_a_long_download_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    data = bytes(20_000_000)
+    package = Package("deb", "linux", "6", "l.deb", len(data), hashlib.sha256(data).hexdigest(), archive="debian")
+    server.files["/"] = data
+    monkeypatch.setenv("DONJON_MIRROR", server.url)
+    said: list[str] = []
+    fetching.fetch(locked(package), str(tmp_path), said.append)
+    assert [line.split("(")[1].split(".")[0] for line in said] == ["0", "8", "16"]
+    assert said[2].endswith(" of 20.0 MB)")
+
+
 def test_a_server_that_stops_early_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     server.files[f"/{PATH}"], server.length = DATA[:4], len(DATA)
     monkeypatch.setenv("DONJON_MIRROR", server.url)

@@ -71,6 +71,15 @@ def test_the_first_directory_wins(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_neighbours_of_a_package_are_not_taken(tmp_path: Path) -> None:
+    tree(tmp_path / "one", cffi="")
+    package(tmp_path / "one", "donjon", main="import cffi")
+    tree(tmp_path / "two", cffi="")
+    roots = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert reach(["donjon.main"], roots, (), {}, {roots[0]: "donjon"})["cffi"].root == roots[1]
+    assert reach(["donjon.main"], roots, (), {})["cffi"].root == roots[0]
+
+
 def test_what_the_interpreter_has_built_in_is_no_mistake(tmp_path: Path) -> None:
     tree(tmp_path, main="import sys, _winreg")
     assert names(tmp_path) == {"main"}

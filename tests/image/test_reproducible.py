@@ -71,7 +71,10 @@ def place() -> Iterator[Path]:
 
 
 def other_sources(folder: Path) -> str:
-    """A copy of our sources elsewhere: made in another order, at another time, with other permissions."""
+    """A copy of our sources elsewhere: another order, another time, other permissions, other packages beside it."""
+    for name in ("cffi", "cryptography", "msgspec", "wasmtime", "ssl"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("1/0\n")
     files = [path for path in (SOURCES / "donjon").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     random.Random(3).shuffle(files)
     for index, path in enumerate(files):

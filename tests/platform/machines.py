@@ -170,18 +170,22 @@ MACHINES["snp-old-kernel"] = {
 }
 
 
-def write(folder: Path, name: str, **changes: Any) -> str:
-    """Write the record of one; what `changes` holds is joined to its tables, or replaces its values."""
+def document(name: str, **changes: Any) -> tuple[bytes, dict[str, Any]]:
+    """The record of one, and the files beside it; what `changes` holds is joined to its tables, or replaces values."""
     machine: dict[str, Any] = {"memlock": 8 << 20, **MACHINES[name]}
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(machine.get(key), dict)
         machine[key] = {**machine[key], **value} if both else value
-    files = machine.pop("files", {})
+    files: dict[str, Any] = machine.pop("files", {})
     cpuid = {leaf: [f"{number:08x}" for number in numbers] for leaf, numbers in machine.pop("cpuid", {}).items()}
+    return json.dumps({"format": 1, "source": "constructed", "now": NOW, **machine, "cpuid": cpuid}).encode(), files
+
+
+def write(folder: Path, name: str, **changes: Any) -> str:
+    """Write the record of one, with changes."""
+    data, files = document(name, **changes)
     folder.mkdir(parents=True)
-    (folder / "machine.json").write_text(
-        json.dumps({"format": 1, "source": "constructed", "now": NOW, **machine, "cpuid": cpuid})
-    )
+    (folder / "machine.json").write_bytes(data)
     for path, content in files.items():
         if content is not None:
             place = folder / "files" / path[1:]

@@ -484,6 +484,7 @@ def test_a_malformed_record_is_refused(tmp_path: Path, content: str) -> None:
     "changes",
     [
         {"cpuid": {"00000000.0": [1, 2]}}, {"sev_status": {"state": "x"}}, {"chip_id": {"hex": "x"}}, {"kvm": {"x": 1}},
+        {"kvm": {"seconds": {}}}, {"kvm": {"hint": 0}}, {"kvm": {"modules": "text"}}, {"now": "0001-01-01T00:00+14:00"},
         {"qemu": [1]}, {"names": {"/": 1}}, {"kinds": {"/": 1}}, {"may": []}, {"memlock": "x"}, {"caches": {}},
         {"now": "yesterday"},
     ],

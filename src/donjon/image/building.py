@@ -28,6 +28,7 @@ from donjon.image import lock as locks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
 
     from donjon.image.lock import Lock, Package
     from donjon.image.store import Image
@@ -306,10 +307,10 @@ def run_packing(words: list[str], job: Mapping[str, object], say: Progress) -> N
                 process.stdin.close()
             except BrokenPipeError:
                 pass  # it ended already; its words say why
-            failure: dict[str, str] | None = None
+            failure: dict[str, Any] | None = None
             done = False
             for line in process.stdout:
-                told = json.loads(line)
+                told = _told(line)
                 if "error" in told:
                     failure = told
                 elif "step" in told:
@@ -327,6 +328,15 @@ def run_packing(words: list[str], job: Mapping[str, object], say: Progress) -> N
             f"the pinned interpreter ended with {process.returncode}: {last[0]}",
             f"remove {os.path.dirname(str(job['inputs']))}: the next build unpacks it again",
         )
+
+
+def _told(line: bytes) -> dict[str, Any]:
+    """A line of packing's; nothing where an interpreter that is broken says something else."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _megabytes(told: dict[str, object]) -> str:

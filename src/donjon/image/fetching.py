@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from donjon.image.lock import Lock, Package
 
     Say = Callable[[str], None]
+    Tell = Callable[[int], None]
 
 __all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
 
@@ -37,6 +38,8 @@ TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 PROGRAM_TIMEOUT = 900.0
 CHUNK = 1 << 18  # bytes
+STEP = 8_000_000
+"""Bytes after which it is told how far a download is."""
 PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none")
 
 
@@ -70,8 +73,12 @@ def fetch(lock: Lock, folder: str, say: Say) -> dict[str, str]:
     total = sum(package.size for package in missing)
     done = 0
     for index, package in enumerate(missing):
-        say(f"downloading {package.name} {package.version} ({done / 1e6:.1f} of {total / 1e6:.1f} MB)")
-        _get(package, lock.snapshot, f"{folder}/{package.file}", len(missing) - index)
+
+        def tell(came: int, what: str = f"downloading {package.name} {package.version}", before: int = done) -> None:
+            say(f"{what} ({(before + came) / 1e6:.1f} of {total / 1e6:.1f} MB)")
+
+        tell(0)
+        _get(package, lock.snapshot, f"{folder}/{package.file}", len(missing) - index, tell)
         done += package.size
     return {package.file: f"{folder}/{package.file}" for package in lock.packages}
 
@@ -100,10 +107,10 @@ def _differs(package: Package, data: bytes) -> str:
     return "" if digest == package.sha256 else f"expected SHA-256 {package.sha256}, got {digest}"
 
 
-def _get(package: Package, snapshot: str, path: str, missing: int) -> None:
+def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -> None:
     tried: list[str] = []
     wrong, unasked = False, False
-    for name, attempt in _origins(package, snapshot):
+    for name, attempt in _origins(package, snapshot, tell):
         try:
             data = attempt()
         except _AbsentError as reason:
@@ -155,13 +162,13 @@ def unlink(path: str) -> None:
         pass  # what stays is looked at again before it is used
 
 
-def _origins(package: Package, snapshot: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _origins(package: Package, snapshot: str, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Where a package might be, in the order in which that is tried."""
     mirror = os.environ.get("DONJON_MIRROR", "")
     if mirror.startswith(("http://", "https://")):
         base = mirror if mirror.endswith("/") else f"{mirror}/"
         rest = package.path if package.kind == "deb" else package.file
-        yield base, lambda: download(f"{base}{rest}", package.size)
+        yield base, lambda: download(f"{base}{rest}", package.size, tell)
     elif mirror.startswith("/"):
         names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
         yield mirror, lambda: _copy(names, package.size)
@@ -174,7 +181,7 @@ def _origins(package: Package, snapshot: str) -> Iterator[tuple[str, Callable[[]
         yield "apt-get download", lambda: _apt(package)
     for form in ORIGINS:
         origin = form.format(archive=package.archive, snapshot=snapshot)
-        yield origin, lambda url=f"{origin}{package.path}": download(url, package.size)  # type: ignore[misc]
+        yield origin, lambda url=f"{origin}{package.path}": download(url, package.size, tell)  # type: ignore[misc]
 
 
 def _copy(paths: Iterable[str], size: int) -> bytes:
@@ -188,8 +195,8 @@ def _copy(paths: Iterable[str], size: int) -> bytes:
     raise _AbsentError(reason, gone=True)
 
 
-def download(url: str, size: int) -> bytes:
-    """At most one byte more than expected, over HTTP or HTTPS and nothing else."""
+def download(url: str, size: int, tell: Tell | None = None) -> bytes:
+    """At most one byte more than expected, over HTTP or HTTPS and nothing else; `tell` hears now and then how many."""
     import http.client
     import urllib.error
     import urllib.request
@@ -207,6 +214,8 @@ def download(url: str, size: int) -> bytes:
             raise _AbsentError("redirects to something else than http")
         with answer:
             while len(data) <= size and (chunk := answer.read(min(CHUNK, size + 1 - len(data)))):
+                if tell is not None and len(data) // STEP < (len(data) + len(chunk)) // STEP:
+                    tell(len(data) + len(chunk))
                 data += chunk
     except urllib.error.HTTPError as error:
         error.close()

@@ -222,7 +222,8 @@ class Packer:
         self._put(self.code, "init", cpio.file(init, executable=True), "donjon")
 
     def _reach(self, entries: tuple[str, ...], denied: dict[str, str]) -> dict[str, Module]:
-        return reach(entries, self._roots, denied, recipe.HIDDEN)
+        # Where Donjon is installed, other packages are its neighbours: those of this machine, not the lock's.
+        return reach(entries, self._roots, denied, recipe.HIDDEN, {self.source: "donjon"})
 
     def extras(self, variant: str) -> dict[str, Entry]:
         """What a variant has beside base and code; the later archive wins where both have a path."""

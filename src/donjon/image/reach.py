@@ -43,7 +43,11 @@ class Module:
 
 
 def reach(
-    entries: Iterable[str], roots: Iterable[str], denied: Collection[str], hidden: Mapping[str, Iterable[str]]
+    entries: Iterable[str],
+    roots: Iterable[str],
+    denied: Collection[str],
+    hidden: Mapping[str, Iterable[str]],
+    only: Mapping[str, str] | None = None,
 ) -> dict[str, Module]:
     """All modules that `entries` lead to and that lie below `roots`; what is built into the interpreter does not.
 
@@ -51,6 +55,7 @@ def reach(
         roots: directories, the first that has a module wins.
         denied: names that stay out, with everything below them.
         hidden: module -> what it imports by a computed name.
+        only: root -> the one package that is taken from it, whatever else lies there.
     Raises:
         ParseError: a module cannot be read; or one is nowhere that has to be there: an entry, one of `hidden`, one of
             ours. Of others that is no mistake: the interpreter has some built in, and some are another system's.
@@ -63,7 +68,7 @@ def reach(
         name, by = queue.pop()
         if name in found or (name in missing and not by) or _is_denied(name, denied):
             continue
-        module = _find(name, roots)
+        module = _find(name, roots, only or {})
         if module is None:
             if by:
                 raise ParseError(f"{name}, which {by} imports: expected this module below {' or '.join(roots)}")
@@ -90,9 +95,11 @@ def _is_denied(name: str, denied: Collection[str]) -> bool:
     return any(".".join(parts[: end + 1]) in denied for end in range(len(parts)))
 
 
-def _find(name: str, roots: tuple[str, ...]) -> Module | None:
+def _find(name: str, roots: tuple[str, ...], only: Mapping[str, str]) -> Module | None:
     path = name.replace(".", "/")
     for root in roots:
+        if name.partition(".")[0] != only.get(root, name.partition(".")[0]):
+            continue
         for end in ("/__init__.py", ".py", *EXTENSIONS):
             if os.path.isfile(f"{root}/{path}{end}"):
                 return Module(name, root, f"{path}{end}")

@@ -271,8 +271,8 @@ def of_json(found: dict[str, Any]) -> Kvm:
     """
     modules = found.get("modules", [])
     kvm = Kvm(**{**found, "modules": tuple(modules)})
-    texts = (kvm.state, kvm.problem, kvm.hint or "", *kvm.modules)
-    numbers = (kvm.api or 0, kvm.seconds or 0.0)
+    texts = (kvm.state, kvm.problem, "" if kvm.hint is None else kvm.hint, *kvm.modules)
+    numbers = (0 if kvm.api is None else kvm.api, 0 if kvm.seconds is None else kvm.seconds)
     if not isinstance(modules, list) or not all(isinstance(text, str) for text in texts):
         raise TypeError("kvm: expected texts")
     if not all(isinstance(number, int | float) for number in numbers):

@@ -22,6 +22,7 @@ from hashlib import sha256
 from typing import Any
 
 from donjon.errors import DonjonError, ParseError, PlatformError, UsageError, words_of
+from donjon.log import printable
 from donjon.platform import sev
 from donjon.platform.cpuid import Registers, cpuid
 from donjon.platform.kvm import Kvm, of_json, probe
@@ -307,10 +308,9 @@ class Recorded(Machine):
             if self._answers["format"] != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, got {str(self._answers['format'])[:20]}")
             self._check()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ParseError(
-                f"{where}: expected a record of a machine: {type(error).__name__}: {error}"[:300]
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            problem = printable(f"{type(error).__name__}: {error}"[:200])
+            raise ParseError(f"{where}: expected a record of a machine: {problem}") from error
 
     def _check(self) -> None:
         """Read everything once, so that a record that is malformed is refused at the beginning."""

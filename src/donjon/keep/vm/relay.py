@@ -108,7 +108,7 @@ class Relay:
 
         Args:
             connection: it belongs to the relay from now on.
-            entered: called with our port at QEMU before QEMU sees the connection, or with why it is let down.
+            entered: called once: with our port at QEMU before QEMU sees the connection, or why it is let down.
         """
         if self._closed or self.full():
             reset(connection)
@@ -203,6 +203,8 @@ class Relay:
         self._ended = self._ended or now
         if now - max(self.delivered, self._ended) > STALL_SECONDS or now - self._ended > FINISH_SECONDS:
             return False
+        self._again.cancel()
+        self._again = self.loop.after(LOOK_SECONDS, lambda: None)  # so that somebody who waits asks again
         return any(pair.owes for pair in self._pairs)
 
     def close(self) -> None:
@@ -214,38 +216,41 @@ class Relay:
 
 
 class Caller:
-    """A connection that waits to be let in."""
+    """A connection that waits to be let in.
 
-    __slots__ = ("_entered", "_relay", "connection", "until")
+    Attributes:
+        waits: whether somebody still wants it to be.
+    """
+
+    __slots__ = ("_entered", "_relay", "connection", "until", "waits")
 
     def __init__(self, relay: Relay, connection: socket.socket, entered: Entered) -> None:
         self._relay = relay
         self._entered: Entered | None = entered
         self.connection = connection
         self.until = time.monotonic() + PATIENCE_SECONDS
+        self.waits = True
 
-    @property
-    def waits(self) -> bool:
-        """Whether somebody still wants it to be let in."""
-        return self._entered is not None
+    def _say(self, what: int | DonjonError) -> None:
+        entered, self._entered = self._entered, None
+        if entered is not None:  # else it was said already
+            entered(what)
 
     def announce(self, port: int) -> None:
         """Say what port it will come from."""
-        if self._entered is not None:
-            self._entered(port)
+        self._say(port)
 
     def let_in(self, inside: socket.socket) -> None:
         """QEMU has it."""
-        self._entered = None
+        self.waits = False
         self._relay.joined(self, inside)
 
     def let_down(self, error: DonjonError) -> None:
         """Nobody takes it."""
-        entered, self._entered = self._entered, None
+        self.waits = False
         reset(self.connection)
         self._relay.gone(self)
-        if entered is not None:
-            entered(error)
+        self._say(error)
 
 
 class Door:
@@ -273,11 +278,13 @@ class Door:
         self._trying = True  # until nobody waits: what happens here may bring further callers
         while self._callers:
             caller = self._callers[0]
-            inside, problem = self._connect(caller) if caller.waits else (None, None)
-            if problem is not None and problem != errno.ECONNREFUSED and time.monotonic() < caller.until:
-                self._loop.after(self._pause, self._try)
-                self._pause = min(2 * self._pause, LONGEST_AGAIN)
-                return
+            inside, problem = None, None
+            if caller.waits and time.monotonic() < caller.until:
+                inside, problem = self._connect(caller)
+                if problem is not None and problem != errno.ECONNREFUSED:
+                    self._loop.after(self._pause, self._try)
+                    self._pause = min(2 * self._pause, LONGEST_AGAIN)
+                    return
             self._callers.popleft()
             self._source = 0
             self._pause = AGAIN_SECONDS
