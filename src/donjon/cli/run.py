@@ -69,14 +69,17 @@ def _choose(options: Options, log: Logger) -> str:
     if options.backend == "auto" and options.require is None and not any(map(os.path.exists, _SIGNS)):
         return "nil"
     from donjon.errors import UsageError
+    from donjon.keep.launch import TSM
     from donjon.platform import BACKENDS
     from donjon.platform.choice import choose
 
     if options.require is not None:
         if options.sim is not None:
             raise UsageError(f"--sim: simulated hardware is not what --require {options.require} demands", "remove one")
-        if options.tsm != "/sys/kernel/config/tsm/report":
+        if options.tsm != TSM:
             raise UsageError(f"--tsm: a directory of anybody's is not what --require {options.require} demands")
+    if options.backend == "auto" and (options.sim is not None or options.tsm != TSM):
+        return "nil"  # whoever brings evidence along does without this machine's
     chosen = choose(options.backend, options.require, log.warn, can=BACKENDS)
     if chosen.in_place:
         log.info(f"this machine is a guest of {chosen.tee}: the Keep runs in place")

@@ -11,7 +11,7 @@ What ends the wait is the last word, the end of QEMU, a violation of the protoco
 
 from __future__ import annotations
 
-from donjon.errors import DonjonError, PlatformError, UsageError
+from donjon.errors import DonjonError, ParseError, PlatformError, UsageError
 from donjon.keep.network import FIRST_PORT, GATE_PORT, Surroundings
 from donjon.keep.vm.lines import Lines, Monitor
 from donjon.keep.vm.loop import IN, OUT, Loop
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 HANDOVER_SECONDS = 120.0
+UNBELIEVED = "the machine was ended: what speaks in it is not, or no longer, the image's own agent"
 SLOWEST = 256 << 10
 """Bytes of the workload that a machine takes in a second, at the least."""
+LAST_SECONDS = 1.0
 GRACE_SECONDS = 5.0
 """From asking the machine to stop until it is ended; inside, the workload has two of them."""
 
@@ -175,7 +177,7 @@ class Session:
         except Violation as violation:
             for event in violation.events:
                 self._take(event)
-            raise
+            raise ParseError(violation.message, UNBELIEVED) from violation
         for event in found:
             self._take(event)
 
@@ -296,7 +298,8 @@ class Session:
             self._console.close()
         if self._process is not None:
             self._loop.forget(self._process.ended)
-            self._status = self._process.poll()
+            # One that has hung up is about to end, and how it ends says why.
+            self._status = self._process.wait(LAST_SECONDS if self._lost and self._word is None else 0)
             self._said = self._process.said()
             self._process.close()
         if self._dialer is not None:
