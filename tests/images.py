@@ -56,11 +56,11 @@ def qemu() -> str:
 def main() -> int:
     """Build what tests will ask for, where progress can be seen; only in CI is it a failure that it cannot be."""
     if shutil.which(QEMU) is None:
-        print(f"no QEMU, so tests that boot a Keep are skipped: {GET_QEMU}")
+        sys.stdout.write(f"no QEMU, so tests that boot a Keep are skipped: {GET_QEMU}\n")
     for variant in VARIANTS:
         code = _build(variant, capture=False).returncode
         if code == 3 and not os.environ.get("DONJON_CI"):
-            print("no guest image, so tests that boot one are skipped")
+            sys.stdout.write("no guest image, so tests that boot one are skipped\n")
             return 0
         if code:
             return code

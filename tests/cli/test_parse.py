@@ -15,7 +15,7 @@ MACHINE = {
     "memory": None, "accel": "auto", "boot_seconds": "120", "signatures": None, "firmware": None, "output": False,
     "debug": False,
 }  # fmt: skip
-CHOICE = {"backend": "auto", "require": None}
+CHOICE = {"backend": "auto", "require": None, "name": None, "detach": False}
 RUN = {"module": "a.wasm", "wasmcfgfile": None, "args": (), **CHOICE, **ATTEST, **LOG, **MACHINE}
 NIL = {**RUN, "backend": "nil"}
 

@@ -108,6 +108,8 @@ class Shell:
         self.environment = environment({"COLUMNS": "80", "LC_ALL": "C.UTF-8"})
         self.environment["PATH"] = f"{programs}:{os.environ.get('PATH', os.defpath)}"
         self.environment["PYTHONIOENCODING"] = "utf-8"
+        (folder / "run").mkdir()
+        self.environment["XDG_RUNTIME_DIR"] = str(folder / "run")  # `donjon ps` lists what the page has started
         if caches is not None:
             self.environment["XDG_CACHE_HOME"] = str(caches)
         self._process = subprocess.Popen(

@@ -50,6 +50,7 @@ COUNTED = (
     "donjon.config",
     "donjon.verify",
     "donjon.identity.path",
+    "donjon.image",
     "donjon.platform",
 )
 # What `coverage by import` has to see before anybody else has imported it.

@@ -15,6 +15,7 @@ import asyncio
 import errno
 import itertools
 import json
+import lzma
 import os
 import socket
 import tempfile
@@ -32,10 +33,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from donjon import config, tee
 from donjon.cli import doctor as cli_doctor
+from donjon.cli import image as image_pages
 from donjon.cli import platform as cli_platform
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError
 from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
+from donjon.image import Image, cpio, elf, kernel, manifest, unpacking
+from donjon.image import lock as image_locks
+from donjon.keep import registry
 from donjon.platform import backends, caching, choice, doctor, facts, kvm, qemu
 from donjon.platform.machine import Recorded
 from donjon.sallyport import frames, machine
@@ -69,6 +74,8 @@ from donjon.verify.policy import parse as demands_of
 from donjon.wire import Cursor, der, pack, unpack
 from donjon.wire.layout import table_of
 from tests.fuzz.mutate import MUTATORS
+from tests.image import elves
+from tests.image import packages as debs
 from tests.platform import machines
 from tests.sallyport.ends import SAMPLES, Ends
 from tests.steward.asgi import Reply, call_async
@@ -250,7 +257,7 @@ def wire_cursor(data: bytes) -> None:
 # sallyport. The first byte says how far the session is, in the ordinary way; the rest is what then comes.
 
 
-REACHED = tuple(state for state in machine.State if state not in (machine.State.ENDED, machine.State.BROKEN))
+REACHED = tuple(state for state in machine.STATES if state not in (machine.State.ENDED, machine.State.BROKEN))
 
 
 def session(side: str, reached: machine.State) -> Any:
@@ -312,6 +319,22 @@ def sallyport_host(data: bytes) -> None:
 def sallyport_guest(data: bytes) -> None:
     """Any bytes of a host are events or a violation, the same however they are cut; nothing grows."""
     sallyport_end("guest", data)
+
+
+def entries() -> list[bytes]:
+    """Of Keeps with and without listeners."""
+    listeners = [("echo", "::", 10_000), ("", "127.0.0.1", 1)]
+    made = (registry.Entry("web", 4711, "x:1", "nil", "ab" * 32, some, 1, True) for some in ((), listeners))
+    return [json.dumps(entry.fields()).encode() for entry in made]
+
+
+@target("registry.entry", seeds=entries, longest=4096)
+def registry_entry(data: bytes) -> None:
+    """Any bytes are an entry, which is written as it was read, or refused."""
+    entry = refused(lambda: registry.parse(data))
+    if entry is not None:
+        assert registry.parse(json.dumps(entry.fields()).encode()).fields() == entry.fields()
+        assert "/" not in entry.name
 
 
 # steward
@@ -970,6 +993,105 @@ def signatures_file(data: bytes) -> None:
     found = refused(lambda: signatures.parse(data))
     if found is not None and found.sev is not None:
         assert len(bytes(found.sev.id_block) + bytes(found.sev.id_auth)) == 4192
+
+
+def archives() -> list[bytes]:
+    tree = {
+        "init": cpio.file(b"#!/x\n", executable=True),
+        "lib64": cpio.link("usr"),
+        "dev/null": cpio.node(1, 3, 0o666),
+    }
+    return [cpio.write(tree).rstrip(b"\0"), cpio.write({}).rstrip(b"\0") + bytes(8) + cpio.write({"a": cpio.file(b"")})]
+
+
+@target("image.cpio", seeds=archives, longest=4096)
+def image_cpio(data: bytes) -> None:
+    """Any bytes are archives whose entries lie inside them, or are refused; what was written is read as it was."""
+    found = refused(lambda: list(cpio.read(data)))
+    if found is not None:
+        assert sum(len(entry.data) for _, entry in found) <= len(data)
+        tree = {str(index): entry for index, (_, entry) in enumerate(found)}
+        again = dict(cpio.read(cpio.write(tree)))
+        assert all(again[path].data == entry.data for path, entry in tree.items())
+
+
+@target(
+    "image.elf", seeds=lambda: [elves.library(("libc.so.6", "libm.so.6")), elves.module(("depends=a",))], longest=4096
+)
+def image_elf(data: bytes) -> None:
+    """Any file is one whose parts lie inside it, or is refused; what is cut is a part of it that needs the same."""
+    cut = refused(lambda: elf.cut(data, "x"))
+    needs = refused(lambda: elf.needed(data, "x"))
+    if cut is not None:
+        assert len(cut) <= len(data)
+        again = refused(lambda: elf.needed(cut, "x"))
+        assert again is None or needs is None or again == needs
+    for key, value in refused(lambda: elf.modinfo(data, "x")) or ():
+        assert isinstance(key + value, str)
+
+
+@target("image.kernel", seeds=lambda: [elves.module(("depends=b,c", "name=a"))], longest=4096)
+def image_kernel(data: bytes) -> None:
+    """Whatever a kernel module says it depends on, an order is found, or it is refused."""
+    good = elves.module(("depends=",))
+    found = refused(lambda: kernel.load_order(["a"], {"a": data, "b": good, "c": data}.get))
+    assert found is None or found[-1][0] == "a"
+    packed = refused(lambda: kernel.payload(data, "x"))
+    assert packed is None or packed in data
+
+
+@target("image.lock", "json", lambda: [(ROOT / "src/donjon/image/lock.json").read_bytes()])
+def image_lock(data: bytes) -> None:
+    """Any text is a lock whose files stay where they are put, or is refused."""
+    found = refused(lambda: image_locks.parse(data))
+    for package in found.packages if found is not None else ():
+        assert "/" not in package.file
+        assert package.file not in (".", "..")
+        assert not package.name.startswith("-")
+
+
+def told() -> list[bytes]:
+    content = dict.fromkeys(manifest.FILES, b"x")
+    entries = {"base": {"init": cpio.file(b"x")}}
+    rows: list[dict[str, object]] = [{"name": "libc6", "version": "2", "use": "image"}]
+    share: dict[str, object] = {"purpose": "TLS", "raw": 1, "zstd": 1}
+    made = manifest.make(
+        "debug", "quiet", "0" * 64, content, entries, {"base": b"x"}, {"base": b"x"}, {"init": "donjon"}, rows, [share]
+    )
+    return [manifest.canonical(made)]
+
+
+@target("image.manifest", "json", told, longest=16384)
+def image_manifest(data: bytes) -> None:
+    """Any text is a manifest that can be shown, or is refused."""
+    found = refused(lambda: manifest.parse(data, "manifest.json"))
+    if found is not None:
+        shown = image_pages.as_text(Image("/x", found, "0" * 64), checked=False)
+        assert all(line.isprintable() for line in shown.split("\n"))
+
+
+@target("image.deb", seeds=lambda: [debs.deb({"usr/bin/x": b"program", "lib/y.so": "y.so.1"})], longest=4096)
+def image_deb(data: bytes) -> None:
+    """Any file is a package whose files stay below where it is unpacked, or is refused."""
+    stays(lambda: list(unpacking.deb(data, "x.deb")))
+
+
+@target("image.tar", seeds=lambda: [lzma.decompress(debs.tar({"usr/x": b"program", "y": "x"}))], longest=12288)
+def image_tar(data: bytes) -> None:
+    """As for a package, behind what compresses it."""
+    stays(lambda: list(unpacking.deb(debs.ar({"data.tar": data}), "x.deb")))
+
+
+@target("image.wheel", seeds=lambda: [debs.wheel({"a/__init__.py": b"x = 1", "b.so": b"\x7fELF" * 9})], longest=4096)
+def image_wheel(data: bytes) -> None:
+    """As for a package."""
+    stays(lambda: list(unpacking.wheel(data, "x.whl")))
+
+
+def stays(act: Callable[[], list[unpacking.Item]]) -> None:
+    for item in refused(act) or ():
+        assert not item.path.startswith("/")
+        assert ".." not in item.path.split("/")
 
 
 # platform

@@ -12,12 +12,15 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from donjon.guest import agent, confine, init, keep, linux
+from donjon.guest import agent, confine, init, linux
+from donjon.keep import nil
+from donjon.keep.network import GATE_PORT, GUEST_ADDRESS
 
 FOUND: dict[str, Any] = {}
-DOOR = init._close_doors
+DOOR, CONFINE = init._close_doors, nil._confine
 MODULE = f"{init.MODULES}/failover.ko"
 SIGNATURE = b"~Module signature appended~\n"
 
@@ -31,7 +34,8 @@ def main() -> None:
     elif job["do"] == "fail":
         init._warm_up = fail
     else:
-        keep._run = burgle
+        nil._confine = break_out
+        nil._call = write  # type: ignore[assignment]
     init.main()
 
 
@@ -64,7 +68,7 @@ def around() -> None:
         FOUND["swaps"] = file.read().splitlines()[1:]
     FOUND["lockdown"] = init.facts()
     for name in (
-        "kernel/panic_on_oops", "kernel/panic", "kernel/sysrq", "kernel/io_uring_disabled", "kernel/yama/ptrace_scope",
+        "kernel/panic_on_oops", "kernel/panic", "kernel/io_uring_disabled", "kernel/yama/ptrace_scope",
         "user/max_user_namespaces", "kernel/unprivileged_bpf_disabled", "kernel/kexec_load_disabled",
     ):  # fmt: skip
         FOUND[name] = init._line(f"/proc/sys/{name}")
@@ -111,13 +115,34 @@ def asked(number: int, *arguments: Any) -> int:
 # ---- the Keep
 
 
-def burgle(workload: object, place: agent.Place, reporter: Any, requests: socket.socket) -> int:
-    """What a Keep's process can reach that has broken out of the engine."""
-    confine.confine(confine.KEEP)
-    reporter.send("open")
-    found = dict(FOUND)
+def break_out(mode: str, opener: Any, log: Any) -> None:
+    """Before it is put into its sandbox, the Keep's process is free to do what its user may."""
+    FOUND.update(burgled())
     with open("/proc/self/status", encoding="ascii") as file:
-        found["status"] = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        FOUND["status"] = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    CONFINE(mode, opener, log)
+    FOUND["sandboxed"] = {
+        "socket": tried(lambda: socket.socket()),
+        "fork": tried(os.fork),
+        "file": tried(lambda: os.open("/etc/donjon/variant", os.O_RDONLY)),
+        "device": tried(lambda: os.open("/dev/null", os.O_RDONLY)),
+        "proc": tried(lambda: os.open("/proc/meminfo", os.O_RDONLY)),
+        "library": tried(lambda: os.open(f"{os.path.dirname(os.__file__)}/os.pyc", os.O_RDONLY)),
+        "kill": tried(lambda: os.kill(1, 0)),
+        "a program": tried(lambda: os.execv("/usr/bin/python3.11", ["python3.11"])),
+    }
+
+
+def write(*_: object) -> int:
+    data = json.dumps(FOUND).encode()
+    while data:
+        data = data[os.write(1, data) :]
+    return 0
+
+
+def burgled() -> dict[str, Any]:
+    """What a Keep's process can reach that has broken out of the engine."""
+    found: dict[str, Any] = {}
     found["processes"] = sorted(name for name in os.listdir("/proc") if name.isdigit() and name != str(os.getpid()))
     found["descriptors"] = descriptors()
     found["devices"] = sorted(path for path in every("/dev") if opened(path))
@@ -150,12 +175,11 @@ def burgle(workload: object, place: agent.Place, reporter: Any, requests: socket
         "kernel log": tried(lambda: called("klogctl", 3, buffer, 256)),
         "kexec": tried(lambda: asked(246, 0, 0, None, 0)),
         "evidence": tried(lambda: os.mkdir(f"{init.TSM}/burglar")),
-        "port": tried(lambda: socket.create_server(("10.0.2.15", place.gate_port))),
+        "port": tried(lambda: socket.create_server((GUEST_ADDRESS, GATE_PORT))),
         "a program": tried(program),
-        "gate": gate(place),
+        "gate": gate(),
     }
-    os.write(1, json.dumps(found).encode())
-    return 0
+    return found
 
 
 def program() -> None:
@@ -166,21 +190,20 @@ def program() -> None:
     os.execv(path, [path])
 
 
-def gate(place: agent.Place) -> str:
+def gate() -> str:
     """What becomes of a connection to where the host delivers those that it makes."""
-    with socket.create_connection((place.address, place.gate_port), 5) as connection:
+    with socket.create_connection((GUEST_ADDRESS, GATE_PORT), 5) as connection:
         connection.settimeout(5)
         return "closed" if connection.recv(1) == b"" else "taken"
 
 
 def descriptors() -> list[str]:
+    """What every open descriptor is."""
     found = []
     for number in range(1024):
-        try:
-            found.append(os.fstat(number).st_mode >> 12)
-        except OSError:
-            continue
-    return [{1: "pipe", 2: "device", 12: "socket"}.get(kind, str(kind)) for kind in found]
+        with suppress(OSError):
+            found.append({1: "pipe", 2: "device", 8: "file", 12: "socket"}.get(os.fstat(number).st_mode >> 12, "other"))
+    return sorted(found)
 
 
 def every(top: str) -> list[str]:

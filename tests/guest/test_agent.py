@@ -16,7 +16,7 @@ from donjon.guest.agent import Place
 from donjon.keep.launch import Launch
 from donjon.sallyport import frames
 from donjon.sallyport.machine import STDIN, State
-from donjon.workload import Descriptor
+from donjon.workload import Descriptor, File
 from tests.guest.sessions import Session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +112,17 @@ def test_files_that_are_not_the_descriptors_are_refused_before_they_are_parsed(
     failed = Session(launched(HELLO), files=files).run().last(frames.Failed)
     assert failed.family == "VerifyError"
     assert re.match(message, failed.message)
+
+
+def test_a_root_that_is_not_the_descriptors_is_refused_before_it_is_parsed() -> None:
+    launch = launched(HELLO)
+    launch.main = File.named("main.wasm", HELLO)
+    made = launch.describe()
+    made.roots["shop"] = bytes(32)
+    files = {"main.wasm": HELLO, "roots/shop": b"\xff no PEM"}
+    failed = Session(launch, files=files, descriptor=made.json()).run().last(frames.Failed)
+    assert failed.family == "VerifyError"
+    assert failed.message.startswith(f"launch: expected roots.shop with SHA-256 {bytes(32).hex()}, got ")
 
 
 @pytest.mark.parametrize(

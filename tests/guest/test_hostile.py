@@ -132,6 +132,22 @@ def told(data: bytes) -> list[frames.Frame]:
     return found
 
 
+@pytest.mark.parametrize("part", ["descriptor", "options"])
+def test_a_launch_beyond_its_limit_is_refused_before_it_comes(part: str) -> None:
+    session = Session(launched(HELLO))
+    sizes = {"descriptor": 1, "options": 1} | {part: (1 << 20) + 1}
+    body = b"\1" + b"".join(sizes[name].to_bytes(4, "little") for name in ("descriptor", "options"))
+    whole = frames.Launch(version=1, descriptor=1, options=1).encode()
+    assert len(whole) == frames.HEADER + len(body)
+    session.socket.sendall(whole[: frames.HEADER] + body)
+    while not session.machine.over:
+        session.events += session.port.step(1.0)
+    session.close()
+    message = session.last(frames.Failed).message
+    assert message.startswith(f"sallyport: Launch.{part} at ")
+    assert message.endswith("expected a number from 1 to 1048576, got 1048577")
+
+
 @pytest.mark.parametrize("closes", [True, False], ids=["closes", "stays and reads nothing"])
 def test_after_the_deadline_the_agent_ends_whatever_the_host_does(
     closes: bool, monkeypatch: pytest.MonkeyPatch

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 
 
 def tar(files: dict[str, bytes | str]) -> bytes:
     """A tar archive, xz: bytes are a file's content, a text is a link's target."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:xz") as archive:
+        top = tarfile.TarInfo("./")  # as packages begin
+        top.type = tarfile.DIRTYPE
+        archive.addfile(top)
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             if isinstance(content, str):
@@ -36,3 +40,12 @@ def ar(members: dict[str, bytes]) -> bytes:
 def deb(files: dict[str, bytes | str]) -> bytes:
     """A Debian package."""
     return ar({"debian-binary": b"2.0\n", "control.tar.xz": tar({}), "data.tar.xz": tar(files)})
+
+
+def wheel(files: dict[str, bytes]) -> bytes:
+    """A Python wheel."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return out.getvalue()

@@ -48,8 +48,8 @@ def names(image: Image) -> list[str]:
 def machine(memory: str = "320M") -> list[str]:
     """QEMU's words for a machine that is emulated."""
     return [
-        images.qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16,-erms", "-smp", "1",
-        "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        images.qemu(), "-M", "q35,graphics=off,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max,-cx16,-erms",
+        "-smp", "1", "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
     ]  # fmt: skip
 
 

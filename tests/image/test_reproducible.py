@@ -39,7 +39,7 @@ time.time_ns = lambda: 10**18
 """
 """A machine on which directories come in another order, in another year."""
 BUILD = """
-sys.path.insert(0, {source!r})
+sys.path.append({source!r})
 from donjon.image import build
 print(build({variant!r}, lambda text: print(text, file=sys.stderr)).directory)
 """

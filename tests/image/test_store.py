@@ -127,7 +127,9 @@ def test_files_are_read_once_and_again_when_they_were_touched(home: Path, monkey
         (b"{}", "expected a manifest of format 1"),
         (b" " * (manifest.LIMIT + 1), "expected at most"),
         (b'{"format": 1}', "expected variant, a text"),
-        (b'{"format": 1, "variant": "x", "cmdline": "", "lock": "", "files": {}}', "expected files bzImage"),
+        (b'{"format": 1, "variant": "x", "cmdline": "", "lock": ""}', "expected a variant of production, debug"),
+        (b'{"format": 1, "variant": "debug", "cmdline": "a\\nb", "lock": ""}', "expected cmdline to be one line"),
+        (b'{"format": 1, "variant": "debug", "cmdline": "", "lock": "", "files": {}}', "expected files bzImage"),
     ],
 )
 def test_a_manifest_that_is_none_is_damage(home: Path, text: bytes, message: str) -> None:
@@ -145,6 +147,17 @@ def test_a_manifest_whose_files_lack_something_is_damage(home: Path, key: str) -
     del told["files"]["vmlinux"][key]
     path.write_text(json.dumps(told))
     with pytest.raises(VerifyError, match=r"files\.vmlinux: expected size and sha256$"):
+        find()
+
+
+@pytest.mark.parametrize(
+    ("key", "row"), [("segments", {"name": "base"}), ("packages", {}), ("purposes", {"purpose": "x", "raw": True})]
+)
+def test_a_manifest_whose_lists_cannot_be_shown_is_damage(home: Path, key: str, row: dict[str, object]) -> None:
+    made = make(built())
+    path = Path(made.directory) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), key: [row]}))
+    with pytest.raises(VerifyError, match=rf"expected {key}, a list of objects with "):
         find()
 
 

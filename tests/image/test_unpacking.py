@@ -72,6 +72,17 @@ def test_a_wheel_that_is_none_is_refused() -> None:
         list(unpacking.wheel(b"PK nothing", "x.whl"))
 
 
+def test_a_member_without_a_name_is_refused() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a", "1")
+    data = out.getvalue()
+    start = data.index(b"PK\1\2")
+    nameless = data[:start] + data[start : start + 28] + b"\0\0" + data[start + 30 :]
+    with pytest.raises(ParseError, match=r"^x\.whl: "):
+        list(unpacking.wheel(nameless, "x.whl"))
+
+
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "LIMIT", 10)
     with pytest.raises(ParseError, match="expected at most 10 bytes of files"):

@@ -536,6 +536,22 @@ def test_each_vendor_has_its_own_to_update_and_to_initialize(
     assert called == initialize
 
 
+@pytest.mark.parametrize(
+    ("line", "method"),
+    [
+        ("platform snp cache-crl", "amd_lists"), ("platform snp update", "vcek"),
+        ("platform sgx cache-crl", "intel_lists"), ("platform sgx cache-pck", "pck"),
+        ("platform sgx cache-tcb", "intel_tcb"), ("platform sgx register", "register"),
+    ],
+)  # fmt: skip
+def test_each_command_does_its_own(monkeypatch: pytest.MonkeyPatch, line: str, method: str) -> None:
+    called: list[tuple[str, str | None]] = []
+    for name in ("amd_lists", "vcek", "intel_lists", "intel_tcb", "pck", "register"):
+        monkeypatch.setattr(Cache, name, lambda self, name=name: called.append((name, self.folder)))
+    assert main([*line.split(), "--cache", "/mine"]) == 0
+    assert called == [(method, "/mine")]
+
+
 def test_another_processor_has_nothing_to_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Captured
 ) -> None:

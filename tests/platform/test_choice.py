@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from donjon.errors import PlatformError, UsageError
 from donjon.platform import choice
 from donjon.platform.machine import Recorded
 from tests.platform.machines import write
+from tests.system.command import donjon_run
 
 CAN = ("nil", "kvm", "snp", "tdx")
 DEMANDS = (None, "tee", "snp", "tdx", "sgx", "cca")
@@ -101,6 +103,48 @@ def test_every_pair(tmp_path: Path, host: str, backend: str, demand: str | None,
         assert f"{chosen.backend}{tee}{'@' if chosen.in_place else ''}{'!' if said else ''}" == expected
         assert demand in (None, "tee") or choice.name_of(demand) == chosen.tee
         assert demand is None or chosen.tee
+
+
+@pytest.mark.parametrize(
+    ("brought", "changes"),
+    [
+        ("Firmware", {"firmware": {"snp": [None, "there is none", "get it"]}}),
+        ("Guest image", {"image": [None, "there is none", "`donjon image build` makes it"]}),
+    ],
+)
+@pytest.mark.parametrize("word", ["auto", "snp"])
+def test_what_the_caller_brings_along_need_not_be_here(
+    tmp_path: Path, brought: str, changes: dict[str, Any], word: str
+) -> None:
+    machine = Recorded(write(tmp_path / "m", "snp-host", **changes))
+    assert choice.choose(word, "snp", None, machine, can=CAN, brought=(brought,)).backend == "snp"
+    with pytest.raises(PlatformError):
+        choice.choose(word, "snp", None, machine, can=CAN)
+    lacking = Recorded(write(tmp_path / "other", "snp-host", **changes, may={"/dev/sev": ""}))
+    with pytest.raises(PlatformError):
+        choice.choose(word, "snp", None, lacking, can=CAN, brought=(brought,))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("--sim lab", "--sim: simulated hardware is not what --require tee demands"),
+        ("--tsm tsm", "--tsm: a directory of anybody's is not what --require tee demands"),
+        ("--debug", "--debug: a machine that the host can look into is not what --require tee demands"),
+    ],
+)
+def test_what_would_weaken_it_is_refused_where_a_tee_is_demanded(words: str, problem: str) -> None:
+    done = donjon_run("run", "--require", "tee", *words.split(), "none.wasm")
+    assert done.returncode == 2
+    assert f"donjon: error: {problem}\n".encode() in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["DONJON_BACKEND", "ENARX_BACKEND"])
+def test_the_environment_chooses_as_the_option_does(tmp_path: Path, variable: str) -> None:
+    done = donjon_run("run", "--require", "snp", "none.wasm", env={variable: "kvm"})
+    assert b"--backend kvm protects nobody from the host, and --require snp demands that" in done.stderr
+    done = donjon_run("run", "--require", "tdx", "none.wasm", env={variable: "sev"})
+    assert b"--backend snp is not what --require tdx demands" in done.stderr
 
 
 def test_a_plain_virtual_machine_needs_nothing_that_knows_tees() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -451,13 +452,24 @@ def test_a_record_does_not_name_the_chip(tmp_path: Path) -> None:
     assert CHIP.hex() not in (tmp_path / "copy" / "machine.json").read_text()
 
 
+def test_a_record_does_not_name_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    qemu = [[10, 1, 0], "/home/ada/bin/qemu-system-x86_64", ""]
+    firmware = {"snp": [None, "/home/ada/OVMF.fd: expected firmware", "/home/ada"]}
+    for name, image in (("laptop", MACHINES["laptop"]["image"]), ("new-laptop", NO_IMAGE)):
+        recorder = Recorder(of(tmp_path, name, qemu=qemu, firmware=firmware, image=image))
+        facts.find(recorder)
+        recorder.write(str(tmp_path / f"{name}-copy"))
+        assert "ada" not in (tmp_path / f"{name}-copy" / "machine.json").read_text()
+
+
 def test_this_machine_can_be_recorded_and_looked_at(tmp_path: Path, capfd: Captured) -> None:
     assert main(["platform", "record", str(tmp_path / "here")]) == 0
     capfd.readouterr()
     assert main(["platform", "info", "--json", "--recorded", str(tmp_path / "here")]) == 0
     recorded = json.loads(capfd.readouterr().out)
     assert main(["platform", "info", "--json"]) == 0
-    here = json.loads(capfd.readouterr().out)
+    here = json.loads(capfd.readouterr().out.replace(os.path.expanduser("~"), "~"))
     assert recorded["backends"] == here["backends"]
 
 

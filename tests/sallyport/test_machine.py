@@ -18,6 +18,7 @@ from donjon.sallyport import machine as m
 from donjon.sallyport.machine import (
     GUEST,
     HOST,
+    STATES,
     STDERR,
     STDIN,
     STDOUT,
@@ -34,7 +35,7 @@ from donjon.sallyport.machine import (
 from tests.sallyport.ends import DESCRIPTOR, OPTIONS, SAMPLES, Ends, move, raw
 
 STEPS = pytest.mark.parametrize("step", [None, 1, random.Random(4)], ids=["whole", "byte by byte", "at random"])
-ALIVE = [state for state in State if state not in (State.ENDED, State.BROKEN)]
+ALIVE = [state for state in STATES if state not in (State.ENDED, State.BROKEN)]
 
 
 def kinds(events: list[Any]) -> list[str]:
@@ -661,13 +662,13 @@ def test_streams_arrive_as_they_were_written_whatever_the_order(data: Any) -> No
 
 def test_the_tables_lead_from_the_greeting_to_the_end() -> None:
     for table in (HOST, GUEST):
-        assert set(table) == set(State)
+        assert set(table) == set(STATES)
     reached = {State.GREETING}
-    for _ in State:
+    for _ in STATES:
         for state, row in product(list(reached), (HOST, GUEST)):
             reached |= set(row[state].values())
         reached |= {m.END[state] for state in reached & set(m.END)}
-    assert reached == set(State) - {State.BROKEN}
+    assert reached == set(STATES) - {State.BROKEN}
     assert all(State.ENDED in GUEST[state].values() for state in ALIVE)
 
 

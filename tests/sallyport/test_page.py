@@ -44,7 +44,7 @@ def state_rows() -> Iterator[str]:
     """The table of states."""
     yield "| state | the host may send | the guest may send |"
     yield "| --- | --- | --- |"
-    for state in m.State:
+    for state in m.STATES:
         yield f"| {state.value} | {sends(m.HOST, state)} | {sends(m.GUEST, state)} |"
 
 

@@ -47,8 +47,8 @@ def as_text(found: Image, checked: bool) -> str:
     rows = [
         *_head(found),
         ("Command line", found.cmdline),
-        ("Kernel", f"{_megabytes(files['bzImage']['size'])}, SHA-256 {files['bzImage']['sha256']}"),
-        ("Initramfs", f"{_megabytes(files['initrd.zst']['size'])}, SHA-256 {files['initrd.zst']['sha256']}"),
+        ("Kernel", f"{_megabytes(files['bzImage']['size'])}, SHA-256 {printable(files['bzImage']['sha256'])}"),
+        ("Initramfs", f"{_megabytes(files['initrd.zst']['size'])}, SHA-256 {printable(files['initrd.zst']['sha256'])}"),
         ("Unpacked", f"{_megabytes(files['initrd.cpio']['size'])} of the guest's memory"),
         ("SBOM", printable(found.sbom)),
     ]
@@ -65,11 +65,11 @@ def as_text(found: Image, checked: bool) -> str:
         text += f"  {packed / 1e6:6.2f}  {raw / 1e6:6.2f}  {printable(name)}\n"
     text += f"\n{tui.bold('Packages')}\n"
     packages = [
-        (row["name"], row["version"] + ("" if row["use"] == "image" else " (only to build)"))
+        (printable(row["name"]), printable(row["version"]) + ("" if row["use"] == "image" else " (only to build)"))
         for row in manifest["packages"]
     ]
-    width = max(len(name) for name, _ in packages)
-    return text + "".join(f"  {printable(name):{width}}  {printable(version)}\n" for name, version in packages)
+    width = max((len(name) for name, _ in packages), default=0)
+    return text + "".join(f"  {name:{width}}  {version}\n" for name, version in packages)
 
 
 def _head(found: Image) -> list[tuple[str, str]]:

@@ -163,6 +163,11 @@ RUN = Command(
             words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
         ),
         Option(
+            "--name", "NAME", "of the Keep, for donjon ps, logs and stop: letters, digits, -, _ and .; without one, "
+            "detached Keeps and virtual machines get one, and others are not listed",
+        ),
+        Option("--detach", "", "go on in the background: print the Keep's name when the program is about to run"),
+        Option(
             "--sandbox", "WHEN", "confine the process that holds the program: auto (as far as this machine can), on "
             "(or it does not start) or off", env="SANDBOX", default="auto", words=("auto", "on", "off"),
         ),
@@ -253,6 +258,37 @@ _VERIFIED = "Nothing is kept that the vendor has not signed. It prints what it h
 
 _LIST = (
     RUN,
+    Command(
+        "ps",
+        "List the Keeps that run",
+        handler="donjon.cli.keeps:ps",
+        group="Run",
+        options=(Option("--json", "", "as JSON: a list of objects"),),
+        details=(
+            "It lists this user's Keeps on this machine: those that were started with --detach or --name, and those in "
+            "virtual machines."
+        ),
+        examples=(("donjon ps", "name, process, backend, listeners, ..."),),
+    ),
+    Command(
+        "logs",
+        "Print what a detached Keep and its program have written",
+        handler="donjon.cli.keeps:logs",
+        group="Run",
+        arguments=(Argument("NAME", "the Keep, as donjon ps lists it, or one that has ended"),),
+        options=(Option("--follow", "", "go on until the Keep ends"),),
+        details="The newest 1 to 2 MiB are kept, and the logs of the last 16 Keeps that have ended.",
+        examples=(("donjon logs web --follow", "watch what it writes"),),
+    ),
+    Command(
+        "stop",
+        "End a Keep",
+        handler="donjon.cli.keeps:stop",
+        group="Run",
+        arguments=(Argument("NAME", "the Keep, as donjon ps lists it"),),
+        options=(Option("--time", "SECONDS", "how long it may take before it is killed", default="10"),),
+        examples=(("donjon stop web", "asks it to end, kills it 10 seconds later"),),
+    ),
     Command(
         "config init",
         "Write a commented Enarx.toml to start from",

@@ -18,14 +18,15 @@ does not read makes the workload wait, as a pipe does; once it has asked for the
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
-import socket
 import time
 from io import BytesIO
 
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError
 from donjon.guest.broker import Broker
+from donjon.guest.requests import pair
 from donjon.guest.workload import Workload, read_options
 from donjon.keep import channel as records
 from donjon.keep.network import FIRST_PORT, GATE_PORT, GUEST_ADDRESS, GUEST_GATEWAY
@@ -49,7 +50,7 @@ GRACE_SECONDS = 2.0
 MOST_BYTES = 128 << 20
 """Of the package, in a machine that has three times as much."""
 PIECE = 1 << 16
-MARKS = ("compile", "open", "run")
+MARKS = ("launch", "compile", "open", "run")
 """Moments that a Keep's process may tell."""
 SIGPROF, SIGKILL, SIGTERM = 27, 9, 15
 HIDDEN = "what the workload says of it does not leave a confidential Keep"
@@ -242,8 +243,8 @@ class Agent:
         stdin, self._stdin = os.pipe()
         out, out_end = os.pipe()
         err, err_end = os.pipe()
-        ours, theirs = socket.socketpair()
-        asked, asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _socket.socketpair()
+        asked, asks = pair()
         stdio = (stdin, out_end if self._shown else null, err_end if self._shown else null)
         self._kills = _kills()
         self._pid = os.fork()
@@ -463,5 +464,5 @@ class Agent:
 
 def _kills() -> int:
     """How often the kernel has ended a process for want of memory."""
-    with open("/proc/vmstat", encoding="ascii") as file:
-        return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    with open("/proc/vmstat", "rb") as file:
+        return int(file.read().partition(b"\noom_kill ")[2].partition(b"\n")[0] or 0)

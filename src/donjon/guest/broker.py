@@ -13,17 +13,15 @@ hostile, and so is who answers:
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
-import socket
 import time
-from array import array
-from collections import deque
 
 from donjon.errors import DonjonError, ParseError, PlatformError
 from donjon.guest.evidence import SECONDS as EVIDENCE_SECONDS
 from donjon.guest.evidence import begin
-from donjon.guest.requests import answer, failure
+from donjon.guest.requests import answer, failure, pair, receive, send
 from donjon.sallyport import frames
 from donjon.sallyport.machine import DIALS
 
@@ -60,39 +58,40 @@ class Broker:
     def __init__(self, machine: GuestMachine, place: Place, workload: Workload, watch: Watch, forget: Forget) -> None:
         self._machine, self._place, self._workload = machine, place, workload
         self._watch, self._forget = watch, forget
-        self._waiting: dict[int, tuple[socket.socket, float]] = {}  # number of a dial -> who asks, until
-        self._binding: dict[int, tuple[socket.socket, float]] = {}  # number of a listener -> who asks, until
-        self._expected: dict[int, tuple[socket.socket, float]] = {}  # source port -> who asks, until
-        self._arrived: dict[int, tuple[socket.socket, float]] = {}  # source port -> connection, until
-        self._curious: dict[tuple[int, int], tuple[socket.socket, float]] = {}  # guest and source port -> who asks
+        self._waiting: dict[int, tuple[_socket.socket, float]] = {}  # number of a dial -> who asks, until
+        self._binding: dict[int, tuple[_socket.socket, float]] = {}  # number of a listener -> who asks, until
+        self._expected: dict[int, tuple[_socket.socket, float]] = {}  # source port -> who asks, until
+        self._arrived: dict[int, tuple[int, float]] = {}  # source port -> connection, until
+        self._curious: dict[tuple[int, int], tuple[_socket.socket, float]] = {}  # guest and source port -> who asks
         self._peers: dict[tuple[int, int], tuple[str, int]] = {}
         self._makers = 0
-        self._wanted: deque[tuple[socket.socket, bytes]] = deque()
-        self._collecting: tuple[int, int, float] | None = None  # process, its pidfd, until
-        self._gate: socket.socket | None = None
+        self._wanted: list[tuple[_socket.socket, bytes]] = []
+        self._collecting: tuple[int, float, _socket.socket] | None = None  # process, until, who asks
+        self._gate: _socket.socket | None = None
         if place.network:  # before there is another process that could take its port
-            self._gate = socket.create_server((place.address, place.gate_port), backlog=64)
+            self._gate = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+            self._gate.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            self._gate.bind((place.address, place.gate_port))
+            self._gate.listen(MOST_ARRIVED)
             self._gate.setblocking(False)
             watch(self._gate.fileno(), select.POLLIN, lambda _: self._arrive())
 
-    def serve(self, asked: socket.socket, maker: bool = False) -> None:
+    def serve(self, asked: _socket.socket, maker: bool = False) -> None:
         """Answer what comes over this socket, until its other ends are closed."""
 
         def act(_events: int) -> None:
             try:
-                data, descriptors = _receive(asked)
+                data, descriptor = receive(asked, LONGEST, _socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
-                data, descriptors = b"", []
+                data, descriptor = b"", -1
             if not data:
                 self._forget(asked.fileno())
                 asked.close()
                 self._makers -= maker
-                for number in descriptors:
-                    os.close(number)
                 return
-            asker = _asker(descriptors)
+            asker = _asker(descriptor)
             if asker is None:
                 return
             try:
@@ -136,7 +135,7 @@ class Broker:
                 del self._peers[next(iter(self._peers))]
             self._peers[key] = (event.host, event.port)
 
-    def _answer(self, waiting: dict[int, tuple[socket.socket, float]], number: int, data: bytes) -> None:
+    def _answer(self, waiting: dict[int, tuple[_socket.socket, float]], number: int, data: bytes) -> None:
         if number in waiting:
             _send(waiting.pop(number)[0], data)
 
@@ -149,13 +148,14 @@ class Broker:
         for port, (connection, end) in list(self._arrived.items()):
             if now > end:
                 del self._arrived[port]
-                connection.close()
-        if self._collecting is not None and now > self._collecting[2]:
-            os.kill(self._collecting[0], 9)  # its descriptor for the answer closes, and who asks is told so
+                os.close(connection)
+        if self._collecting is not None and now > self._collecting[1]:
+            os.kill(self._collecting[0], 9)
+            _send(self._collecting[2], failure(PlatformError("the TEE gave no evidence in time")))
 
     # ---- requests
 
-    def _asked(self, asker: socket.socket, maker: bool, fields: list[str]) -> None:
+    def _asked(self, asker: _socket.socket, maker: bool, fields: list[str]) -> None:
         now = time.monotonic()
         match fields:
             case ["reach", host, port]:
@@ -183,23 +183,25 @@ class Broker:
             case _:
                 raise ParseError("request of a Keep: expected one that it may make")
 
-    def _make(self, asker: socket.socket) -> None:
+    def _make(self, asker: _socket.socket) -> None:
         """Start a maker, and give the Keep the end of its pipe."""
         from donjon.guest.keep import maker_of
         from donjon.identity.apart import Apart
 
         if self._makers >= MOST_MAKERS:
             raise PlatformError(f"{MOST_MAKERS} identities are being made already")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        ours, theirs = pair()
+        try:
             making = Apart(maker_of(self._workload, self._place, theirs), keep=(theirs.fileno(),))
+        finally:
+            theirs.close()
         _, reader = making.give_away()
         self._makers += 1
         self.serve(ours, maker=True)
         _send(asker, b"making\0", reader)
         os.close(reader)
 
-    def _want(self, asker: socket.socket, report_data: bytes) -> None:
+    def _want(self, asker: _socket.socket, report_data: bytes) -> None:
         """Have evidence made: TDX's takes seconds, so in another process, and by one at a time."""
         if self._place.tee is None:
             raise PlatformError("this machine has no TEE that could give evidence")
@@ -211,15 +213,15 @@ class Broker:
     def _collect(self) -> None:
         if self._collecting is not None or not self._wanted:
             return
-        asker, report_data = self._wanted.popleft()
-        with asker:
-            pid = begin(self._place, report_data, asker)
+        asker, report_data = self._wanted.pop(0)
+        pid = begin(self._place, report_data, asker)
         descriptor = os.pidfd_open(pid)
-        self._collecting = (pid, descriptor, time.monotonic() + EVIDENCE_SECONDS)
+        self._collecting = (pid, time.monotonic() + EVIDENCE_SECONDS, asker)
 
         def ended(_events: int) -> None:
             self._forget(descriptor)
             os.close(descriptor)
+            asker.close()
             self._collecting = None
             self._collect()
 
@@ -230,62 +232,53 @@ class Broker:
     def _arrive(self) -> None:
         assert self._gate is not None  # noqa: S101 - it is what is watched
         try:
-            connection, (host, port) = self._gate.accept()
+            connection, (host, port) = self._gate._accept()  # type: ignore[attr-defined]  # what `socket` makes `accept` of
         except OSError:
             return
         if host != self._place.gateway:
-            connection.close()  # a process inside, which would take the host's part
+            os.close(connection)  # a process inside, which would take the host's part
             return
         if port in self._arrived:
-            self._arrived.pop(port)[0].close()
+            os.close(self._arrived.pop(port)[0])
         elif len(self._arrived) >= MOST_ARRIVED:
-            self._arrived.pop(next(iter(self._arrived)))[0].close()
+            os.close(self._arrived.pop(next(iter(self._arrived)))[0])
         self._arrived[port] = (connection, time.monotonic() + DIAL_SECONDS)
         self._deliver(port)
 
     def _deliver(self, port: int) -> None:
         """Hand a connection over, once the host has both announced and made it."""
         if port in self._arrived and port in self._expected:
-            with self._arrived.pop(port)[0] as connection:
-                _send(self._expected.pop(port)[0], b"reached\0", connection.fileno())
+            connection, _ = self._arrived.pop(port)
+            _send(self._expected.pop(port)[0], b"reached\0", connection)
+            os.close(connection)
 
 
-def _receive(asked: socket.socket) -> tuple[bytes, list[int]]:
-    """A request and what came with it; as `socket.recv_fds`, which forgets its flags, and so waits."""
-    data, more, _, _ = asked.recvmsg(LONGEST, socket.CMSG_LEN(4), socket.MSG_DONTWAIT)
-    found = array("i")
-    for level, kind, given in more:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(given[: len(given) // 4 * 4])
-    return data, list(found)
-
-
-def _asker(descriptors: list[int]) -> socket.socket | None:
+def _asker(descriptor: int) -> _socket.socket | None:
     """Where an answer goes; None: what came is no such socket, and nobody is answered."""
-    for number in descriptors:
-        try:
-            found = socket.socket(fileno=number)
-        except OSError:
-            os.close(number)
-            continue
-        if (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
-            return found
-        found.close()
+    if descriptor < 0:
+        return None
+    try:
+        found = _socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
+    if (found.family, found.type) == (_socket.AF_UNIX, _socket.SOCK_SEQPACKET):
+        return found
+    found.close()
     return None
 
 
-def _send(asker: socket.socket, data: bytes, *descriptors: int) -> None:
+def _send(asker: _socket.socket, data: bytes, descriptor: int = -1) -> None:
     """Answer; it is lost where nobody takes it."""
-    given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
     try:
-        asker.sendmsg([data], given, socket.MSG_DONTWAIT)  # as `send_fds`, which forgets its flags
+        send(asker, data, descriptor, _socket.MSG_DONTWAIT)
     except OSError:
         pass  # who asked has ended
     finally:
         asker.close()
 
 
-def _expire(waiting: dict[Any, tuple[socket.socket, float]], now: float, why: str) -> None:
+def _expire(waiting: dict[Any, tuple[_socket.socket, float]], now: float, why: str) -> None:
     for key, (asker, end) in list(waiting.items()):
         if now > end:
             del waiting[key]

@@ -15,7 +15,7 @@ from donjon.guest.requests import LONGEST, failed, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from collections.abc import Callable
 
     from donjon.guest.agent import Place
@@ -81,7 +81,7 @@ def _claimed(place: Place) -> bytes:
     return b"named\0" + named
 
 
-def begin(place: Place, report_data: bytes, asker: socket.socket) -> int:
+def begin(place: Place, report_data: bytes, asker: _socket.socket) -> int:
     """Start a process that has evidence made and sends it, or why there is none; the process's number."""
 
     def make() -> bytes:

@@ -8,9 +8,9 @@ What happens here, in this order:
     2  kernel modules for the hardware that is there: a network card's, a TEE's; nothing is probed for
     3  in a TEE: the processor must have RDRAND, as every other source of randomness here is the host's
     4  the network: an address of our own, no route, no name service; IPv6 is off
-    5  no more modules, no other kernel, no user namespaces, no io_uring; devices are process 1's; the root file system
-       becomes read-only
-    6  the sallyport's port; the capabilities that are left are those to start and end processes, and to power off
+    5  the sallyport's port
+    6  no more modules, no other kernel, no user namespaces, no io_uring, no devices but /dev/null and its like; the
+       root file system becomes read-only; capabilities are left for starting and ending processes, and for the power
     7  the engine and what runs a workload are loaded, for the Keep's process, which is a fork
     8  the agent (`donjon.guest.agent`), until the Keep has ended
     9  power off, whatever happened: an end without a word is better than a machine that nobody watches
@@ -26,7 +26,9 @@ Not from here: the clock. It is the host's, as there is no other in a VM before 
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import stat
 import sys
 import time
 
@@ -53,10 +55,11 @@ VARIANT = "/etc/donjon/variant"
 PYTHON = "/usr/bin/python3.11"
 WARM = (
     "donjon.guest.keep", "donjon.guest.confine", "donjon.guest.requests", "donjon.keep.nil", "donjon.keep.launch",
-    "donjon.keep.channel", "donjon.config.models", "donjon.wasm.wasi.descriptors.stdio", "donjon.workload",
+    "donjon.keep.channel", "donjon.keep.sandbox", "donjon.keep._filter", "donjon.config.models",
+    "donjon.wasm.wasi.descriptors.stdio", "donjon.workload",
 )  # fmt: skip
-PUBLIC = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-"""Devices that a workload's process may open."""
+PUBLIC = {"/dev/null": 3, "/dev/zero": 5, "/dev/full": 7, "/dev/random": 8, "/dev/urandom": 9}
+"""Devices that there are when the machine is set up, and their numbers in the kernel's first group."""
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -67,6 +70,7 @@ def main(attach: Callable[[], None] | None = None) -> NoReturn:
         attach: puts what stands for a TEE in its place; called when everything is mounted. The image for tests has one.
     """
     started = time.monotonic_ns()
+    gc.disable()  # until all is loaded: it would find nothing, many times
     ports: list[int] = []
     try:
         _standard_streams()
@@ -96,15 +100,15 @@ def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> N
         linux.mount("none", "/sys/kernel/config", "configfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     if attach is not None:
         attach()
-    linux.configure("lo", "127.0.0.1", "255.0.0.0")
     if network:
         from donjon.keep.network import GUEST_ADDRESS
 
+        linux.configure("lo", "127.0.0.1", "255.0.0.0")
         linux.configure(_interface(), GUEST_ADDRESS, "255.255.255.0")
-    _close_doors()
     mark("modules")
     ports.append(_port())
     mark("port")
+    _close_doors()
 
     from donjon.guest.agent import Agent, Place
 
@@ -171,12 +175,13 @@ def _executed() -> int:
 
 def _warm_up() -> None:
     """Load what the Keep's process needs, so that its fork finds it; a snapshot that is taken then has it too."""
-    import gc
-
     for name in WARM:
         __import__(name)
-    gc.collect()
+    from donjon.wasm.engine.module import engine
+
+    engine()  # which the Keep and its compiler would each load and start for themselves
     gc.freeze()  # or the first collection in a fork would copy every page of these
+    gc.enable()
 
 
 def _standard_streams() -> None:
@@ -193,10 +198,6 @@ def _mount_all() -> None:
     mount("sys", "/sys", "sysfs", nothing)
     mount("dev", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755")
     mount("tmp", "/tmp", "tmpfs", nothing, "size=1m,nr_inodes=64,mode=1777")  # noqa: S108 - it is made here
-    try:
-        os.symlink("/proc/self/fd", "/dev/fd")  # by which the engine maps code
-    except FileExistsError:
-        pass
 
 
 def _limits() -> None:
@@ -230,8 +231,8 @@ def _speaks() -> str | None:
 
 
 def _flags() -> list[str]:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next((line.split() for line in file if line.startswith("flags")), [])
+    lines = _text("/proc/cpuinfo").splitlines()
+    return next((line.split() for line in lines if line.startswith("flags")), [])
 
 
 def _no_randomness() -> str | None:
@@ -243,8 +244,8 @@ def _no_randomness() -> str | None:
 
 def _memory() -> int:
     """Bytes of memory that the kernel has to give."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next((int(line.split()[1]) << 10 for line in file if line.startswith("MemTotal:")), 0)
+    lines = _text("/proc/meminfo").splitlines()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemTotal:")), 0)
 
 
 def _has_nic() -> bool:
@@ -292,34 +293,53 @@ def _close_doors() -> None:
         ("kernel/perf_event_paranoid", "3"),
         ("kernel/io_uring_disabled", "2"),
         ("kernel/yama/ptrace_scope", "3"),
-        ("kernel/sysrq", "0"),
         ("user/max_user_namespaces", "0"),
         ("vm/unprivileged_userfaultfd", "0"),
         ("net/ipv6/conf/all/disable_ipv6", "1"),
     ):
         _write(f"/proc/sys/{name}", value)
-    for folder, _, names in os.walk("/dev"):
-        for name in names:
-            if f"{folder}/{name}" not in PUBLIC and not os.path.islink(f"{folder}/{name}"):
-                os.chmod(f"{folder}/{name}", 0o600)  # such as /dev/fuse, which by itself is everybody's
+    _few_devices()
     mount("none", "/", "", MS_REMOUNT | MS_RDONLY)
+
+
+def _few_devices() -> None:
+    """Cover /dev by one with nothing but what a program needs: some of the kernel's devices are everybody's to open."""
+    from donjon.guest.linux import MS_NOEXEC, MS_NOSUID, mount
+
+    mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=4k,nr_inodes=16,mode=0755")
+    for path, minor in PUBLIC.items():
+        os.mknod(path, stat.S_IFCHR, os.makedev(1, minor))
+        os.chmod(path, 0o666)  # noqa: S103 - as everywhere, whatever the umask
+    os.mknod("/dev/console", 0o600 | stat.S_IFCHR, os.makedev(5, 1))  # for process 1, and only one variant has any
+    os.symlink("/proc/self/fd", "/dev/fd")  # by which the engine maps code
 
 
 def _write(path: str, text: str) -> None:
     """Set a value of the kernel's, where it has such."""
     try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        pass
+        return
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def _line(path: str) -> str:
+    return _text(path, 256).partition("\n")[0].strip()
+
+
+def _text(path: str, most: int = 1 << 16) -> str:
+    """What a file of the kernel's begins with; "" where there is none. By system calls, which takes a third."""
     try:
-        with open(path, encoding="ascii") as file:
-            return file.readline(128).strip()
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
+    try:
+        return os.read(file, most).decode("ascii", "replace")
+    finally:
+        os.close(file)
 
 
 def _port() -> int:
@@ -348,10 +368,8 @@ def facts() -> str:
         unmount(security)
     except OSError:
         pass
-    with open("/proc/swaps", encoding="ascii") as file:
-        swaps = len(file.readlines()) - 1
-    with open("/proc/consoles", encoding="ascii") as file:
-        consoles = [line.split()[0] for line in file]
+    swaps = len(_text("/proc/swaps").splitlines()) - 1
+    consoles = [line.split()[0] for line in _text("/proc/consoles").splitlines()]
     signed = _line("/sys/module/module/parameters/sig_enforce")
     return (
         f"lockdown {lockdown or 'unknown'}, module.sig_enforce {signed or 'unknown'}, "
@@ -361,5 +379,5 @@ def facts() -> str:
 
 
 def _root_mode() -> str:
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        return next((line.split()[3].partition(",")[0] for line in file if line.split()[1] == "/"), "unknown")
+    mounts = [line.split() for line in _text("/proc/self/mounts").splitlines()]
+    return next((fields[3].partition(",")[0] for fields in mounts if fields[1] == "/"), "unknown")

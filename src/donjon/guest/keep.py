@@ -12,19 +12,20 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from collections.abc import Callable
     from typing import NoReturn
 
     from donjon.guest.agent import Place
     from donjon.guest.workload import Workload
     from donjon.identity import Identity
+    from donjon.keep.launch import Launch
 
 __all__ = ["be_keep", "maker_of"]
 
 
 def be_keep(
-    workload: Workload, place: Place, stdio: tuple[int, int, int], channel: int, requests: socket.socket
+    workload: Workload, place: Place, stdio: tuple[int, int, int], channel: int, requests: _socket.socket
 ) -> NoReturn:
     """Be the Keep; ends the process."""
     from donjon.guest.confine import hold
@@ -42,15 +43,13 @@ def be_keep(
     os._exit(code)
 
 
-def _run(workload: Workload, place: Place, reporter: object, requests: socket.socket) -> int:
+def _run(workload: Workload, place: Place, reporter: object, requests: _socket.socket) -> int:
     from donjon.guest.confine import KEEP, confine
-    from donjon.guest.requests import Asker, Enclosed
-    from donjon.keep import network
     from donjon.keep.channel import Reporter
     from donjon.keep.nil import run
     from donjon.log import Logger
     from donjon.wasm.engine import load
-    from donjon.workload.tree import MAIN
+    from donjon.workload.tree import CONFIG, MAIN
 
     assert isinstance(reporter, Reporter)  # noqa: S101
     if place.confined:
@@ -60,10 +59,10 @@ def _run(workload: Workload, place: Place, reporter: object, requests: socket.so
         reporter.send("mark", name, str(time.monotonic_ns()))
 
     launch = workload.launch(place.tsm)
-    enclosed = Enclosed(Asker(requests), place.address, place.first_port)
-    enclosed.files = launch.config.files
-    network.use(enclosed)
+    if CONFIG in workload.files:  # without Enarx.toml there are standard streams and nothing else
+        _enclose(launch, place, requests)
     log = Logger(reporter.send_log, str(workload.options["log"]))
+    mark("launch")
     module = load(workload.files[MAIN], None, launch.name)
     mark("compile")
 
@@ -75,15 +74,26 @@ def _run(workload: Workload, place: Place, reporter: object, requests: socket.so
         mark("run")
         reporter.send("ready")
 
-    return run(launch, module, log, on_open=opened, on_ready=ready)
+    return run(launch, module, log, on_open=opened, on_ready=ready, sandbox="on" if place.confined else "off")
 
 
-def maker_of(workload: Workload, place: Place, requests: socket.socket) -> Callable[[Callable[[str], None]], Identity]:
+def _enclose(launch: Launch, place: Place, requests: _socket.socket) -> None:
+    from donjon.guest.enclosed import Enclosed
+    from donjon.guest.requests import Asker
+    from donjon.keep import network
+
+    enclosed = Enclosed(Asker(requests), place.address, place.first_port)
+    enclosed.files = launch.config.files
+    network.use(enclosed)
+
+
+def maker_of(workload: Workload, place: Place, requests: _socket.socket) -> Callable[[Callable[[str], None]], Identity]:
     """What makes an identity for the workload, in a process that `donjon.identity.Apart` has forked."""
 
     def make(say: Callable[[str], None]) -> Identity:
         from donjon.guest.confine import MAKER, confine
-        from donjon.guest.requests import Asker, Enclosed
+        from donjon.guest.enclosed import Enclosed
+        from donjon.guest.requests import Asker
         from donjon.keep import attest, network
 
         if place.confined:

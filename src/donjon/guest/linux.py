@@ -7,10 +7,10 @@ Sources: <linux/mount.h>, <linux/reboot.h>, <linux/prctl.h>, <linux/capability.h
 
 from __future__ import annotations
 
+import _socket  # without the classes that `socket` adds
 import ctypes
 import fcntl
 import os
-import socket
 import struct
 
 __all__ = [
@@ -74,10 +74,10 @@ def prctl(option: int, argument: int) -> None:
 
 def drop_bounding_set(keep: tuple[int, ...] = ()) -> None:
     """Let no program that is started have other capabilities than these; no program is."""
-    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-        last = int(file.read())
-    for number in range(last + 1):
-        if number not in keep:
+    with open("/proc/thread-self/status", "rb") as file:
+        there = int(file.read().partition(b"\nCapBnd:")[2].split()[0], 16)
+    for number in range(there.bit_length()):
+        if there >> number & 1 and number not in keep:
             prctl(PR_CAPBSET_DROP, number)
 
 
@@ -91,8 +91,11 @@ def keep_capabilities(*keep: int) -> None:
 
 def configure(interface: str, address: str, netmask: str) -> None:
     """Give a network interface an IPv4 address, and switch it on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    any_socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
         for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, netmask)):
-            wanted = struct.pack("=16sHH4s8x", interface.encode(), socket.AF_INET, 0, socket.inet_aton(value))
-            fcntl.ioctl(any_socket, request, wanted)
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("=16sH14x", interface.encode(), _IFF_UP))
+            wanted = struct.pack("=16sHH4s8x", interface.encode(), _socket.AF_INET, 0, _socket.inet_aton(value))
+            fcntl.ioctl(any_socket.fileno(), request, wanted)
+        fcntl.ioctl(any_socket.fileno(), _SIOCSIFFLAGS, struct.pack("=16sH14x", interface.encode(), _IFF_UP))
+    finally:
+        any_socket.close()

@@ -17,27 +17,17 @@ what the workload can do, for as long as that runs.
 
 from __future__ import annotations
 
-import socket
+import _socket  # what `socket` adds to it is not used here, and takes a fortieth of a machine's start to load
+import os
+import sys
 
 from donjon.errors import BugError, DonjonError, PlatformError
 from donjon.keep.channel import FAMILIES
-from donjon.keep.network import FIRST_PORT, GUEST_ADDRESS, REFUSED, Surroundings
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from donjon.config.models import Connect, Listen
-    from donjon.identity.apart import Making
-    from donjon.identity.attested import Source
-    from donjon.keep.launch import Launch
-    from donjon.keep.network import Begin, Make, Say
-
-__all__ = ["LONGEST", "Asker", "Enclosed", "answer", "failed", "failure"]
+__all__ = ["LONGEST", "Asker", "answer", "failed", "failure", "pair", "receive", "send"]
 
 LONGEST = 160 << 10
 """Bytes of a message: evidence with a kernel's three blobs fits."""
-BACKLOG = 1024
 
 
 def answer(*fields: str) -> bytes:
@@ -61,11 +51,46 @@ def failed(rest: bytes) -> DonjonError:
     return made
 
 
-class Asker:
-    """The end of the processes that ask."""
+def pair() -> tuple[_socket.socket, _socket.socket]:
+    """Both ends of a way for messages."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
-    def __init__(self, channel: socket.socket) -> None:
+
+def send(channel: _socket.socket, data: bytes, descriptor: int = -1, flags: int = 0) -> None:
+    """Send a message, and a descriptor with it."""
+    given = descriptor.to_bytes(4, sys.byteorder) if descriptor >= 0 else b""
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, given)] if given else []
+    channel.sendmsg([data], rights, flags)
+
+
+def receive(channel: _socket.socket, most: int = LONGEST, flags: int = 0) -> tuple[bytes, int]:
+    """A message of at most so many bytes, b"" at the end, and the descriptor that came with it, or -1."""
+    data, rights, _, _ = channel.recvmsg(most, _socket.CMSG_LEN(4), flags)
+    found = -1
+    for level, kind, given in rights:
+        if (level, kind, len(given)) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, 4):
+            found = int.from_bytes(given, sys.byteorder)
+    if found >= 0 and not data:
+        os.close(found)
+        found = -1
+    return data, found
+
+
+class Asker:
+    """The end of the processes that ask, one question after the other.
+
+    Answers come to a socket that is made here: a process that is confined later can make none. A fork makes its own.
+    """
+
+    def __init__(self, channel: _socket.socket) -> None:
         self._channel = channel
+        self._process = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if self._process != os.getpid():
+            self._ours, self._theirs = pair()
+            self._process = os.getpid()
 
     def ask(self, *fields: str) -> tuple[bytes, int]:
         """The rest of the answer, and the descriptor that came with it, or -1.
@@ -74,11 +99,9 @@ class Asker:
             DonjonError: what was asked for cannot be had.
         """
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with ours:
-                with theirs:
-                    socket.send_fds(self._channel, [answer(*fields)], [theirs.fileno()])
-                data, descriptors, _, _ = socket.recv_fds(ours, LONGEST, 1)
+            self._prepare()
+            send(self._channel, answer(*fields), self._theirs.fileno())
+            data, descriptor = receive(self._ours)
         except OSError as error:
             raise PlatformError("the Keep's agent does not answer") from error
         kind, _, rest = data.partition(b"\0")
@@ -86,112 +109,4 @@ class Asker:
             raise failed(rest)
         if not kind:
             raise PlatformError("the Keep's agent does not answer")
-        return rest, descriptors[0] if descriptors else -1
-
-
-class Listener(socket.socket):
-    """A listening socket whose connections say whom the host has them from."""
-
-    asker: Asker
-    port: int
-
-    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-        """As usual; the address is the peer's as the host says, or the host's own where it says nothing."""
-        connection, address = super().accept()
-        try:
-            rest, _ = self.asker.ask("peer", str(self.port), str(address[1]))
-            host, port = rest.decode().split("\0")
-        except (DonjonError, ValueError):
-            return connection, address
-        return connection, (host, int(port))
-
-
-class Enclosed(Surroundings):
-    """The surroundings of a workload's processes in a virtual machine.
-
-    Args:
-        files: of the configuration, whose order gives ports.
-        address, first_port: where listeners bind.
-        evidence: whether this process may ask for that.
-    """
-
-    def __init__(self, asker: Asker, address: str = GUEST_ADDRESS, first_port: int = FIRST_PORT, tee: str = "") -> None:
-        self._asker = asker
-        self._address = address
-        self._first_port = first_port
-        self._tee = tee
-        self.files: tuple[object, ...] = ()
-
-    def bind(self, file: Listen) -> tuple[socket.socket, str, int]:
-        """Listen inside, and have the host listen outside."""
-        index = next(index for index, entry in enumerate(self.files) if entry is file)
-        listener = Listener(socket.AF_INET, socket.SOCK_STREAM)
-        listener.asker, listener.port = self._asker, self._first_port + index
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self._address, listener.port))
-            listener.listen(BACKLOG)
-            rest, _ = self._asker.ask("listening", file.name, file.prot, file.addr, str(file.port), str(listener.port))
-        except OSError as error:
-            listener.close()
-            raise PlatformError(f'cannot listen for "{file.name}": the machine has no network card') from error
-        except BaseException:
-            listener.close()
-            raise
-        host, port = rest.decode().split("\0")
-        return listener, host, int(port)
-
-    def reach(self, file: Connect, peer: str, seconds: float) -> socket.socket:
-        """Have the host connect, to what the configuration names."""
-        del seconds  # the host's business
-        try:
-            _, descriptor = self._asker.ask("reach", file.host, str(file.port))
-        except DonjonError as error:
-            text = f'cannot connect to {peer} for "{file.name}": {error.message}'
-            hint = error.hint or (REFUSED if "refused" in error.message else None)
-            raise type(error)(text, hint) from error
-        connection = socket.socket(fileno=descriptor)
-        connection.setblocking(False)
-        return connection
-
-    def dial(self, host: str, port: int, left: Callable[[], float]) -> socket.socket:
-        """Have the host connect to a Steward."""
-        left()
-        try:
-            _, descriptor = self._asker.ask("reach", host, str(port))
-        except DonjonError as error:
-            raise ConnectionError(None, error.message) from error
-        return socket.socket(fileno=descriptor)
-
-    def begin(self, launch: Launch) -> Begin | None:
-        """With evidence, another process of another user makes the key; without, a fork of this one."""
-        if not launch.attested():
-            return None
-
-        def begin(make: Make, say: Say) -> Making:
-            del make  # which could not have evidence here
-            from donjon.identity.apart import Making
-
-            _, descriptor = self._asker.ask("identity")
-            return Making(descriptor, say)
-
-        return begin
-
-    def source(self, launch: Launch, workload: bytes) -> Source:
-        """The machine's evidence, by the agent's hands."""
-        del workload  # the hardware knows
-        from donjon.keep.attest import detect
-
-        return _Source(self._asker, (self._tee or detect(launch.tsm)) if launch.attest == "auto" else launch.attest)
-
-
-class _Source:
-    def __init__(self, asker: Asker, tee: str) -> None:
-        self._asker = asker
-        self.tee = tee
-
-    def collect(self, report_data: bytes) -> bytes:
-        if self.tee == "kvm":
-            return b""
-        data, _ = self._asker.ask("evidence", report_data.hex())
-        return data
+        return rest, descriptor

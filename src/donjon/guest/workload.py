@@ -17,6 +17,7 @@ from donjon.errors import ParseError, UsageError, VerifyError
 from donjon.log import DEFAULT, parse_filter, printable
 from donjon.sums import sha256
 from donjon.workload import Descriptor, File, package
+from donjon.workload.canonical import parse
 from donjon.workload.tree import CONFIG, MAIN
 
 TYPE_CHECKING = False
@@ -38,12 +39,10 @@ def read_options(data: bytes) -> dict[str, object]:
     Raises:
         ParseError: they are not a flat object of these; UsageError: a value cannot be one.
     """
-    import json
-
     if len(data) > MOST_OPTIONS:
         raise ParseError(f"launch options: expected at most {MOST_OPTIONS} bytes, got {len(data)}")
     try:
-        found = json.loads(data.decode())
+        found = parse(data)
     except (ValueError, RecursionError) as error:
         raise ParseError("launch options: expected JSON in UTF-8, got something else") from error
     if not isinstance(found, dict) or not all(
@@ -105,10 +104,10 @@ class Workload:
         config = None
         toml = self.files.get(CONFIG)
         if toml is not None:
-            from donjon.config import parse
+            from donjon import config as configuration
 
             try:
-                config = parse(toml.decode())
+                config = configuration.parse(toml.decode())
             except UnicodeDecodeError as error:
                 raise ParseError(f"{CONFIG}: expected UTF-8, got {toml[error.start : error.start + 4].hex()}") from None
             config = config.replace(roots={name: self._root(name, value) for name, value in config.roots.items()})

@@ -6,6 +6,7 @@ import struct
 
 from donjon.errors import ParseError
 from donjon.image import elf
+from donjon.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def load_order(wanted: Iterable[str], read: Callable[[str], bytes | None]) -> li
             if name not in contents:
                 data = read(name)
                 if data is None:
-                    by = f", which {path[-2]} depends on" if len(path) > 1 else ""
-                    raise ParseError(f"kernel module {name}{by}: there is none in the package")
+                    by = f", which {printable(path[-2])} depends on" if len(path) > 1 else ""
+                    raise ParseError(f"kernel module {printable(name)}{by}: there is none in the package")
                 contents[name] = data
             depends = dict(elf.modinfo(contents[name], name)).get("depends", "")
             missing = [other for other in depends.replace("-", "_").split(",") if other and other not in loaded]
@@ -69,7 +70,8 @@ def load_order(wanted: Iterable[str], read: Callable[[str], bytes | None]) -> li
                 loaded[name] = contents[name]
                 path.pop()
             elif missing[0] in path:
-                raise ParseError(f"kernel module {name}: {missing[0]} depends on it, and it on {missing[0]}")
+                other = printable(missing[0])
+                raise ParseError(f"kernel module {printable(name)}: {other} depends on it, and it on {other}")
             else:
                 path.append(missing[0])
     return list(loaded.items())

@@ -12,6 +12,7 @@ import os
 import re
 
 from donjon.errors import ParseError, PlatformError, words_of
+from donjon.log import printable
 
 __all__ = ["ARCHIVES", "FORMAT", "Lock", "Package", "load", "parse"]
 
@@ -124,7 +125,8 @@ def _package(row: object, where: str) -> Package:
         raise ParseError(f"{where}: expected a package of kind {' or '.join(KINDS)}")
     kind = row["kind"]
     if set(row) != _FIELDS[kind]:
-        raise ParseError(f"{where}: expected exactly {', '.join(sorted(_FIELDS[kind]))}, got {', '.join(sorted(row))}")
+        got = printable(", ".join(sorted(row))[:200])
+        raise ParseError(f"{where}: expected exactly {', '.join(sorted(_FIELDS[kind]))}, got {got}")
     size = row["size"]
     if type(size) is not int or not 0 < size <= MAX_SIZE:
         raise ParseError(f"{where}.size: expected 1 to {MAX_SIZE}")

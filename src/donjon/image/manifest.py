@@ -11,6 +11,7 @@ import json
 import stat
 
 from donjon.errors import ParseError
+from donjon.image.recipe import VARIANTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["FILES", "FORMAT", "LIMIT", "canonical", "make", "parse"]
 FORMAT = 1
 FILES = ("bzImage", "vmlinux", "initrd.zst", "initrd.cpio")
 LIMIT = 4 << 20  # bytes
+MOST = 1 << 40
+"""Bytes of a file, or of a part: a number above it is a mistake."""
 
 
 def make(
@@ -85,7 +88,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     """Read a manifest that `canonical` wrote.
 
     Raises:
-        ParseError: it is malformed; nothing but what is needed to use an image is looked at.
+        ParseError: it is malformed; nothing but what is needed to use an image and to describe it is looked at.
     """
     if len(data) > LIMIT:
         raise ParseError(f"{name}: expected at most {LIMIT} bytes")
@@ -98,14 +101,32 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     for key in ("variant", "cmdline", "lock"):
         if not isinstance(found.get(key), str):
             raise ParseError(f"{name}: expected {key}, a text")
+    if found["variant"] not in VARIANTS:
+        raise ParseError(f"{name}: expected a variant of {', '.join(VARIANTS)}")
+    if not found["cmdline"].isprintable():
+        raise ParseError(f"{name}: expected cmdline to be one line of characters that can be printed")
     files = found.get("files")
     if not isinstance(files, dict) or set(files) != set(FILES):
         raise ParseError(f"{name}: expected files {', '.join(FILES)}")
     for file, about in files.items():
-        known = isinstance(about, dict) and type(about.get("size")) is int and isinstance(about.get("sha256"), str)
-        if not known:
+        if not _has(about, size=int, sha256=str):
             raise ParseError(f"{name}: files.{file}: expected size and sha256")
-    for key in ("segments", "packages", "purposes"):
-        if not isinstance(found.get(key), list):
-            raise ParseError(f"{name}: expected {key}, a list")
+    for key, fields in _ROWS.items():
+        rows = found.get(key)
+        if not isinstance(rows, list) or not all(_has(row, **fields) for row in rows):
+            raise ParseError(f"{name}: expected {key}, a list of objects with {', '.join(fields)}")
     return found
+
+
+_ROWS: dict[str, dict[str, type]] = {
+    "segments": {"name": str, "content": dict},
+    "packages": {"name": str, "version": str, "use": str},
+    "purposes": {"purpose": str, "raw": int, "zstd": int},
+}
+
+
+def _has(row: object, **fields: type) -> bool:
+    """Whether `row` has these fields of these types; a number is one of bytes."""
+    if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in fields.items()):
+        return False
+    return all(0 <= row[key] < MOST for key, kind in fields.items() if kind is int)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 
 from donjon.errors import ParseError, PlatformError
+from donjon.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ __all__ = ["LIMIT", "Item", "deb", "wheel"]
 
 LIMIT = 512 << 20
 """Bytes of all files of one package; the largest, a kernel, has 40 MB."""
+
+
+WRONG = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, struct.error,
+)  # fmt: skip
+"""What Python's readers raise on files that are malformed, beside what `lzma` does, which not every Python has."""
 
 
 class Item:
@@ -50,6 +58,8 @@ def deb(data: bytes, name: str) -> Iterator[Item]:
     try:
         with tarfile.open(fileobj=io.BytesIO(packed), mode="r|*") as archive:
             for member in archive:
+                if not (member.isreg() or member.issym()):
+                    continue
                 path = _inside(member.name, name)
                 if member.isreg():
                     total += member.size
@@ -57,15 +67,15 @@ def deb(data: bytes, name: str) -> Iterator[Item]:
                         raise ParseError(f"{name}: expected at most {LIMIT} bytes of files")
                     file = archive.extractfile(member)
                     yield Item(path, file.read() if file is not None else b"", member.mode & 0o777)
-                elif member.issym():
+                else:
                     yield Item(path, b"", 0o777, member.linkname)
     except tarfile.CompressionError as error:
         raise PlatformError(
             f"cannot unpack {name}: this Python lacks the module lzma",
             hint="use a Python that was built with liblzma, as those of distributions are",
         ) from error
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise ParseError(f"{name}: expected a tar archive: {error}") from error
+    except WRONG as error:
+        raise ParseError(f"{name}: expected a tar archive: {_words(error)}") from error
 
 
 def _members(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
@@ -92,19 +102,23 @@ def wheel(data: bytes, name: str) -> Iterator[Item]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for info in archive.infolist():
-                if info.is_dir():
+                if info.filename.endswith("/"):
                     continue
                 total += info.file_size
                 if total > LIMIT:
                     raise ParseError(f"{name}: expected at most {LIMIT} bytes of files")
                 mode = stat.S_IMODE(info.external_attr >> 16) or 0o644
                 yield Item(_inside(info.filename, name), archive.read(info), mode)
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, ValueError, NotImplementedError) as error:
-        raise ParseError(f"{name}: expected a wheel: {error}") from error
+    except WRONG as error:
+        raise ParseError(f"{name}: expected a wheel: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return printable(str(error)[:200]) or type(error).__name__
 
 
 def _inside(path: str, name: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts or path.startswith("/") or "\0" in path or "\\" in path:
-        raise ParseError(f"{name}: {path!r} leads out of the package")
+    if not parts or ".." in parts or path.startswith("/") or "\0" in path or "\\" in path:
+        raise ParseError(f"{name}: {printable(path[:200])} leads out of the package")
     return "/".join(parts)

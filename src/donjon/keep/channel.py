@@ -39,13 +39,16 @@ LONGEST = 1 << 16
 LAST_WORDS = ("exit", "error")
 
 
-def orders_for(launch: Launch | None, module: object, log: str, warm: bool = False, sandbox: str = "auto") -> bytes:
+def orders_for(
+    launch: Launch | None, module: object, log: str, warm: bool = False, sandbox: str = "auto", backend: str = "nil"
+) -> bytes:
     """The message that makes a process the Keep of `launch`, or (warm) the parent of such Keeps."""
     import marshal
     import pickle
     import sys
 
-    orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module, "sandbox": sandbox}
+    orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module}
+    orders |= {"sandbox": sandbox, "backend": backend}
     if launch is not None:
         orders |= {
             "args": launch.args,

@@ -15,13 +15,13 @@ evidence. It puts an object of its own in the place of this one, by `use`, befor
 from __future__ import annotations
 
 import errno
-import socket
 import time
 
 from donjon.errors import PlatformError, UsageError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from donjon.config.models import Connect, Listen
@@ -128,6 +128,8 @@ def listen(file: Listen) -> socket.socket:
     Raises:
         UsageError, PlatformError: as `Surroundings.bind`.
     """
+    import socket
+
     where = f"[{file.addr}]:{file.port}" if ":" in file.addr else f"{file.addr}:{file.port}"
     try:
         found = socket.getaddrinfo(file.addr or None, file.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -173,6 +175,8 @@ def connect(file: Connect, peer: str, seconds: float) -> socket.socket:
     Raises:
         PlatformError: as `Surroundings.reach`.
     """
+    import socket
+
     what = f'cannot connect to {peer} for "{file.name}"'
     host = "127.0.0.1" if file.host == "localhost" else file.host  # as Enarx
     try:

@@ -103,7 +103,7 @@ def run(
     Args:
         module: from `prepare` of the same launch.
         on_listen: called with name, host and port of each listener once it is bound.
-        on_open: called when everything is open, before any code of the guest's runs.
+        on_open: called when everything is open, before the process is confined and any code of the guest's runs.
         on_ready: called when everything is open and linked, before the guest's `_start`; a start function of the
             module's, which compilers use to lay out its memory, has run by then.
         stdio: the host's descriptors for the guest's stdin, stdout and stderr.

@@ -7,5 +7,6 @@ costs nothing, so that the command line can look up a backend's name.
 
 __all__ = ["BACKENDS"]
 
-BACKENDS = ("auto", "nil", "kvm", "snp", "tdx")
-"""What the option --backend takes: those that this version starts, and the choice among them."""
+BACKENDS = ("auto", "nil", "kvm", "snp", "sev", "tdx")
+"""What the option --backend takes: those that this version starts, and the choice among them. `sev` is Enarx's name of
+snp."""

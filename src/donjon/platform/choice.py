@@ -54,6 +54,7 @@ def choose(
     machine: Machine | None = None,
     provider: Callable[[], str | None] | None = None,
     can: tuple[str, ...] = ("nil",),
+    brought: tuple[str, ...] = (),
 ) -> Choice:
     """Choose.
 
@@ -63,6 +64,7 @@ def choose(
         say: gets warnings.
         provider: whose guest this machine is, as `donjon.tee.tsm.provider`.
         can: backends that the caller can start.
+        brought: names of data that the caller has itself, "Firmware" or "Guest image": this machine need not have them.
     Raises:
         UsageError: the words contradict each other. PlatformError: what is asked for is not to be had here.
     """
@@ -83,7 +85,7 @@ def choose(
     if backend in ("snp", "tdx"):
         if require not in (None, "tee", backend):
             raise UsageError(f"--backend {backend} is not what --require {require} demands", "leave one of them out")
-        return _named(backend, machine)
+        return _named(backend, machine, brought)
     guest = _guest(machine, provider, require is not None)
     if guest is not None:
         if require not in (None, "tee", guest):
@@ -95,12 +97,12 @@ def choose(
         for found in (backends.snp(machine), backends.tdx(machine)):
             if require not in (None, "tee", found.name):
                 continue
-            if found.passed and found.name in can:
+            if not _missing(found, brought) and found.name in can:
                 return Choice(found.name, found.name)
             if found.hardware and require is None and say is not None:
                 say(
-                    f"this machine's processor has {found.name}, which cannot be used: {_why(found, can)}; the Keep "
-                    "runs open to the host: `donjon doctor` says what to do, and --require tee refuses this"
+                    f"this machine's processor has {found.name}, which cannot be used: {_why(found, can, brought)}; "
+                    "the Keep runs open to the host: `donjon doctor` says what to do, and --require tee refuses this"
                 )
     if require is not None:
         raise PlatformError(
@@ -110,23 +112,28 @@ def choose(
     return Choice("nil", None)
 
 
-def _named(name: str, machine: Machine) -> Choice:
+def _named(name: str, machine: Machine, brought: tuple[str, ...]) -> Choice:
     from donjon.platform import backends
 
     found = backends.snp(machine) if name == "snp" else backends.tdx(machine)
-    if not found.passed:
+    if _missing(found, brought):
         state = "is here, but something is missing" if found.hardware else "is not to be had on this machine"
         raise PlatformError(
-            f"backend {name} {state}: {_why(found, (name,))}",
+            f"backend {name} {state}: {_why(found, (name,), brought)}",
             _DOCTOR.format(name),
         )
     return Choice(name, name)
 
 
-def _why(found: Backend, can: tuple[str, ...]) -> str:
+def _missing(found: Backend, brought: tuple[str, ...]) -> list[str]:
+    """What is needed and not here."""
+    return [datum.name for datum in found.missing if datum.name not in brought]
+
+
+def _why(found: Backend, can: tuple[str, ...], brought: tuple[str, ...]) -> str:
     """The first things that are missing."""
-    if found.missing:
-        names = [datum.name for datum in found.missing]
+    names = _missing(found, brought)
+    if names:
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return "this version of donjon does not start it" if found.name not in can else ""
 

@@ -6,7 +6,8 @@
 
 Everything that `facts`, `backends` and `choice` know of a machine goes through the methods here. So a record is whole
 by its making: it holds the answers to those questions, and nothing else of the machine. Of files it holds only such as
-the kernel shows to everybody and lists that vendors publish; numbers that name a chip are replaced.
+the kernel shows to everybody and lists that vendors publish; numbers that name a chip are replaced, and so is the
+user's home directory.
 
 A record is a directory: `machine.json`, and below `files` the files that were read, by their paths.
 """
@@ -271,17 +272,17 @@ class Recorder(Machine):
 
     def qemu(self) -> tuple[tuple[int, int, int] | None, str, str]:
         found = self._machine.qemu()
-        self._answers["qemu"] = list(found)
+        self._answers["qemu"] = [found[0], _homeless(found[1]), _homeless(found[2])]
         return found
 
     def firmware(self, kind: str) -> tuple[str | None, str, str]:
         found = self._machine.firmware(kind)
-        self._keep("firmware", kind, list(found))
+        self._keep("firmware", kind, [_homeless(part) for part in found])
         return found
 
     def image(self) -> tuple[str | None, str, str]:
         found = self._machine.image()
-        self._answers["image"] = ["here", "", ""] if found[0] else list(found)
+        self._answers["image"] = [_homeless(part) for part in found]
         return found
 
     def caches(self) -> dict[str, str]:
@@ -392,6 +393,12 @@ class Recorded(Machine):
     def caches(self) -> dict[str, str]:
         found = self._answers.get("caches", {"amd": "/var/cache/amd-sev", "intel": "/var/cache/intel-sgx"})
         return {name: str(found[name]) for name in ("amd", "intel")}
+
+
+def _homeless(text: str | None) -> str | None:
+    """The text without the home directory, which has the user's name."""
+    home = os.path.expanduser("~")
+    return text.replace(home, "~") if text and home.startswith("/") and len(home) > 1 else text
 
 
 def _status_to_json(status: sev.PlatformStatus) -> dict[str, Any]:

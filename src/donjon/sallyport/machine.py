@@ -24,9 +24,6 @@ that is replayed into another Keep is a session like any other; the descriptor i
 
 from __future__ import annotations
 
-from collections import deque
-from enum import Enum
-
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError
 from donjon.log import WARN
 from donjon.sallyport import frames as f
@@ -34,12 +31,16 @@ from donjon.sums import new, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Iterator
+    from typing import ClassVar
+else:
+    from _collections import deque  # the package around it takes longer to load than this module
 
 __all__ = [
     "CONGESTED", "DIALS", "END", "GUEST", "HOST", "LISTENERS", "LOG_WINDOW", "MARKS", "MAX_COLLATERAL", "REQUESTS",
-    "STDERR", "STDIN", "STDOUT", "WINDOW", "Fetched", "FileDone", "GuestMachine", "HostMachine", "Launched", "Lost",
-    "State", "Violation",
+    "STATES", "STDERR", "STDIN", "STDOUT", "WINDOW", "Fetched", "FileDone", "GuestMachine", "HostMachine", "Launched",
+    "Lost", "State", "Violation",
 ]  # fmt: skip
 
 STDIN, STDOUT, STDERR, LOGS = range(4)
@@ -60,20 +61,32 @@ PIECE = 32 << 10
 """Bytes of one frame of a file or stream: what the guest's driver moves at once."""
 
 
-class State(Enum):
-    """How far a session is."""
+class State:
+    """How far a session is: one of STATES. No `Enum`, as loading that takes longer than all of this module."""
 
-    GREETING = "greeting"
-    LAUNCHING = "launching"
-    DESCRIBING = "describing"
-    CHECKING = "checking"
-    HANDOVER = "handover"
-    RECEIVING = "receiving"
-    STARTING = "starting"
-    RUNNING = "running"
-    ENDED = "ended"
-    BROKEN = "broken"
+    __slots__ = ("value",)
 
+    GREETING: ClassVar[State]
+    LAUNCHING: ClassVar[State]
+    DESCRIBING: ClassVar[State]
+    CHECKING: ClassVar[State]
+    HANDOVER: ClassVar[State]
+    RECEIVING: ClassVar[State]
+    STARTING: ClassVar[State]
+    RUNNING: ClassVar[State]
+    ENDED: ClassVar[State]
+    BROKEN: ClassVar[State]
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"State.{self.value.upper()}"
+
+
+STATES = tuple(State(name.lower()) for name in State.__annotations__)
+for _state in STATES:
+    setattr(State, _state.value.upper(), _state)
 
 # fmt: off
 S = State
@@ -107,7 +120,7 @@ END = {S.DESCRIBING: S.CHECKING, S.RECEIVING: S.HANDOVER}
 # fmt: on
 
 # What may come in several states and changes none.
-for _state in State:
+for _state in STATES:
     if _state in (S.ENDED, S.BROKEN):
         continue
     if _state is not S.GREETING:
@@ -843,7 +856,8 @@ class GuestMachine(Machine):
             raise ParseError(f"sallyport: File.size: expected at most {self._most_bytes} bytes, got {frame.size}")
         self._most_bytes -= frame.size
         self._files.add(frame.name)
-        self._file, self._left, self._hash = frame, frame.size, new("sha256", frame.size)
+        self._file, self._left = frame, frame.size
+        self._hash = new("sha256", frame.size)
 
     def _complete(self, events: list[Event]) -> None:
         """The launch or a file is all there."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 from donjon.errors import ParseError
 from donjon.log import printable
 from donjon.sums import sha256
-from donjon.workload.tree import canonical
+from donjon.workload.canonical import canonical, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,12 +69,10 @@ class Descriptor:
         Raises:
             ParseError: it is none, or not in that form.
         """
-        import json
-
         if len(data) > LARGEST:
             raise ParseError(f"{where}: expected at most {LARGEST} bytes, got {len(data)}")
         try:
-            found = json.loads(data.decode())
+            found = parse(data)
         except (ValueError, RecursionError) as error:
             raise ParseError(f"{where}: expected JSON in UTF-8, got something else") from error
         if not isinstance(found, dict):

@@ -9,9 +9,14 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from donjon import Config, Keep
+from donjon import run as keep_run
+from donjon.errors import TrapError, UsageError
+from donjon.log import Logger
 from tests.keep import guests
 from tests.keep.vm.standin import gone, pid, standin, words
 from tests.system.command import Running, command, config, donjon_run, environment, file, listens
@@ -417,3 +422,62 @@ agent()
     own = [name for name, what in descriptors.items() if what == str(tmp_path / "bin" / "qemu-system-x86_64")]
     assert sorted(descriptors) == sorted([*given, *own])
     assert (folder, session) == ("/", pid(tmp_path))
+
+
+# ---- from Python
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent in a machine's place, for this process and what it starts."""
+    for name, value in standin(tmp_path, "agent()").items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("played")
+def test_a_keep_of_the_library_can_be_in_a_machine(tmp_path: Path) -> None:
+    said: list[str] = []
+    log = Logger(lambda _level, _target, message: said.append(message))
+    with Keep.start(guests.SERVES, config(tmp_path, listens("web")), backend="kvm", log=log) as keep:
+        with socket.create_connection(keep.listeners["web"], 10) as client:
+            client.sendall(b"ping")
+            assert client.recv(4, socket.MSG_WAITALL) == b"ping"
+        number = pid(tmp_path)
+        keep.stop(5.0)
+        assert keep.wait(10) == 128 + signal.SIGTERM
+    assert said[0].startswith("virtual machine: QEMU 10.2.0")
+    assert gone(number)
+
+
+@pytest.mark.usefixtures("played")
+def test_what_a_machine_has_run_is_collected_as_ever(tmp_path: Path) -> None:
+    assert keep_run(guests.CAT, stdin=b"there and back", backend="kvm", timeout=30).stdout == b"there and back"
+    (tmp_path / "pid").unlink()
+    with pytest.raises(TrapError, match="unreachable") as caught:
+        keep_run(guests.TRAPS, backend="kvm", timeout=30)
+    assert caught.value.frames[:2] == ("inner", "outer")
+    assert gone(pid(tmp_path))
+
+
+@pytest.mark.usefixtures("played")
+def test_a_keep_that_is_killed_takes_its_machine_along(tmp_path: Path) -> None:
+    with Keep.start(guests.SPINS, backend="kvm") as keep:
+        os.kill(keep.pid, signal.SIGKILL)
+        assert keep.wait(10) == 128 + signal.SIGKILL
+        assert gone(pid(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, tdx, got "auto"'),
+        ({"backend": "lambda"}, 'got "lambda"'),
+        ({"backend": "kvm", "tsm": "/tmp/x"}, "tsm: a Keep in a virtual machine"),
+        ({"backend": "kvm", "config": Config(args=["a"])}, "a Keep in a virtual machine gets its configuration as the"),
+    ],
+)
+@pytest.mark.usefixtures("played")
+def test_what_a_machine_cannot_have_is_refused(more: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Keep.start(guests.RETURNS, **more)
+    assert not (tmp_path / "pid").exists()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from donjon.keep.launch import Launch
     from donjon.keep.vm import OnListen, OnMark
     from donjon.keep.vm.boot import Boot
+    from donjon.keep.vm.collateral import Fetcher
     from donjon.keep.vm.dial import Dialer
     from donjon.keep.vm.loop import Timer
     from donjon.keep.vm.relay import Door, Relay
@@ -96,6 +97,7 @@ class Session:
         self._unbound: dict[int, Listen] = {}
         if boot.ports:
             self._connect()
+        self._fetcher: Fetcher | None = None
         self._process: Process | None = None
         self._word: frames.Exit | frames.Telling | None = None
         self._lost = False
@@ -222,6 +224,7 @@ class Session:
             case frames.Log():
                 self._log.log(event.level, event.message, event.target)
             case frames.Mark():
+                self._log.debug(f"the machine's clock: {event.name} {event.nanoseconds / 1e9:.6f} s", "donjon.keep")
                 if self.on_mark is not None:
                     self.on_mark(event.name, event.nanoseconds)
             case frames.Gone():
@@ -248,7 +251,7 @@ class Session:
                 else:
                     machine.dial_failed(event.id, UsageError("cannot connect: Enarx.toml names no peer"))
             case frames.Collateral():
-                machine.collateral_failed(event.id, "this host fetches no collateral")
+                self._fetch(event)
             case Lost():
                 self._lost = True
                 self._state = event.state
@@ -284,6 +287,13 @@ class Session:
         if self.on_listen is not None:
             self.on_listen(file.name, host, port)
 
+    def _fetch(self, asked: frames.Collateral) -> None:
+        if self._fetcher is None:
+            from donjon.keep.vm.collateral import Fetcher
+
+            self._fetcher = Fetcher(self._loop, self._machine, self._log)
+        self._fetcher.take(asked)
+
     def _rest_easy(self) -> None:
         """What comes now may take as long as it takes."""
         if self._deadline is not None:
@@ -302,6 +312,8 @@ class Session:
             self._status = self._process.wait(LAST_SECONDS if self._lost and self._word is None else 0)
             self._said = self._process.said()
             self._process.close()
+        if self._fetcher is not None:
+            self._fetcher.close()
         if self._dialer is not None:
             self._dialer.close()
         if self._relay is not None:

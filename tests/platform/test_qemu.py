@@ -1,0 +1,103 @@
+"""Finding QEMU: programs that say what a QEMU may say, and how to get one on each system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from donjon.errors import PlatformError
+from donjon.platform import qemu
+from donjon.platform.qemu import find, how_to_get
+
+
+@pytest.fixture(autouse=True)
+def debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same system everywhere, with QEMU in PATH or not at all."""
+    monkeypatch.setattr(qemu, "_release", lambda: {"ID": "debian"})
+    monkeypatch.setattr(qemu, "NAMES", qemu.NAMES[:1])
+
+
+def program(folder: Path, script: str) -> str:
+    """A directory with a QEMU that does this."""
+    path = folder / "qemu-system-x86_64"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", (7, 2, 22)),
+        ("QEMU emulator version 10.0.2", (10, 0, 2)),
+        ("QEMU emulator version 9.1", (9, 1, 0)),
+        ("warning: something\nQEMU emulator version 8.2.2 (qemu-8.2.2-1.fc40)", (8, 2, 2)),
+    ],
+)
+def test_reads_the_version(tmp_path: Path, said: str, version: tuple[int, int, int]) -> None:
+    found = find(program(tmp_path, f"printf '%s\\n' '{said}'"))
+    assert (found.version, found.path) == (version, f"{tmp_path}/qemu-system-x86_64")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'QEMU emulator version 6.2.0'", "expected QEMU 7.2 or later, got 6.2.0"),
+        ("echo hello", '--version: expected "QEMU emulator version ...", got "hello"'),
+        ("printf '\\033[2J'", '--version: expected "QEMU emulator version ...", got "\\x1b[2J"'),
+        ("exit 1", '--version: expected "QEMU emulator version ...", got ""'),
+        ("kill -9 $$", '--version: expected "QEMU emulator version ...", got ""'),
+        ("echo 'QEMU emulator version 99999.1'", '--version: expected "QEMU emulator version ...", got "QEMU emul'),
+    ],
+)
+def test_what_will_not_do_is_told_with_how_to_get_another(tmp_path: Path, script: str, message: str) -> None:
+    with pytest.raises(PlatformError) as raised:
+        find(program(tmp_path, script))
+    assert message in raised.value.message
+    assert "sudo apt-get install qemu-system-x86" in str(raised.value.hint)
+
+
+def test_one_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "SECONDS", 0.2)
+    with pytest.raises(PlatformError, match=r"expected an answer within 0\.2 s, got none"):
+        find(program(tmp_path, "exec sleep 60"))
+
+
+def test_one_that_cannot_be_run_is_told(tmp_path: Path) -> None:
+    path = Path(program(tmp_path, "")) / "qemu-system-x86_64"
+    path.write_bytes(b"\x7fELF, cut off")
+    with pytest.raises(PlatformError, match=r"cannot run .*: exec format error"):
+        find(str(tmp_path))
+
+
+def test_none_has_a_hint_that_mends_it(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError) as raised:
+        find(str(tmp_path))
+    assert raised.value.message == "cannot start a virtual machine: there is no qemu-system-x86_64 in PATH"
+    assert raised.value.hint == "sudo apt-get install qemu-system-x86"
+
+
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [
+        ({"ID": "debian"}, "sudo apt-get install qemu-system-x86"),
+        ({"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}, "sudo apt-get install qemu-system-x86"),
+        ({"ID": "rocky", "ID_LIKE": "rhel centos fedora"}, "sudo dnf install qemu-kvm"),
+        ({"ID": "opensuse-tumbleweed", "ID_LIKE": "opensuse suse"}, "sudo zypper install qemu-x86"),
+        ({"ID": "opensuse-leap"}, "sudo zypper install qemu-x86"),
+        ({"ID": "alpine"}, "sudo apk add qemu-system-x86_64"),
+        ({"ID": "something"}, "install QEMU 7.2 or later with qemu-system-x86_64"),
+        ({}, "install QEMU 7.2 or later with qemu-system-x86_64"),
+    ],
+)
+def test_each_system_has_its_command(release: dict[str, str], command: str) -> None:
+    assert how_to_get(release) == command
+
+
+def test_os_release_is_read_with_quotes_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(qemu, "RELEASE", (str(tmp_path / "none"), str(tmp_path / "os-release")))
+    assert how_to_get() == "install QEMU 7.2 or later with qemu-system-x86_64"
+    (tmp_path / "os-release").write_bytes(b'# a comment\n\nNAME="\xff"\nID="fedora"\nID_LIKE=\'x\'\n')
+    assert how_to_get() == "sudo dnf install qemu-system-x86-core"
