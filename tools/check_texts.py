@@ -61,11 +61,6 @@ BANS = (
 EXCEPTIONS = (
     ("*.md", "spaces at the end of a line", "two of them break a line in Markdown"),
     ("*.txt", "spaces at the end of a line", "expected output is what it is"),
-    (
-        "src/donjon/image/fetching.py",
-        "a registry's host: whoever installs decides where packages come from",
-        "Debian's own archives are where the packages of an image are sought last, by digest",
-    ),
     ("tests/fuzz/corpus/*/*", "spaces at the end of a line", "a fuzzer made them"),
 )
 TEXT_LIMIT = 4_000_000

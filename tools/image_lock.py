@@ -1,7 +1,8 @@
 """Make `src/donjon/image/lock.json` anew, from what Debian's archives and requirements/run.txt have today.
 
-    python -m tools.image_lock [--dry-run]
+    python -m tools.image_lock [--dry-run] MIRROR
 
+MIRROR is a mirror of Debian that has `debian-security` beside `debian`, such as https://HOST/debian.
 Needs a Debian with gpgv, dpkg and debian-archive-keyring, pip, and a network. The archives' lists are taken only with
 their signature; the digests in the lock are those of the lists. Images of another lock have other measurements, so
 policies have to be written anew, and the change belongs into CHANGELOG.md.
@@ -51,7 +52,10 @@ Fields = dict[str, str]
 
 def main(arguments: list[str]) -> int:
     """Write the lock, or only print what it would be."""
-    lists = {name: _packages(*suite) for name, suite in SUITES.items()}
+    *options, mirror = arguments or [""]
+    if not mirror.startswith(("http://", "https://")) or options not in ([], ["--dry-run"]):
+        raise SystemExit("usage: python -m tools.image_lock [--dry-run] MIRROR, such as https://HOST/debian")
+    lists = {name: _packages(f"{mirror.rstrip('/')}/", *suite) for name, suite in SUITES.items()}
     kernel = lists["backports"][KERNEL]["Depends"].split()[0]
     rows = [_deb(name, use, lists) for name, use in {**DEBS, kernel: "image"}.items()]
     with tempfile.TemporaryDirectory() as folder:
@@ -65,19 +69,16 @@ def main(arguments: list[str]) -> int:
         old = before.get(str(row["name"]))
         if old is None or old.sha256 != row["sha256"]:
             print(f"{row['name']}: {old.version if old else 'new'} -> {row['version']}")
-    if "--dry-run" not in arguments:
+    if not options:
         LOCK.write_text(f"{text}\n", encoding="utf-8")
     return 0
 
 
-def _get(archive: str, path: str) -> bytes:
-    return fetching.download(fetching.ORIGINS[0].format(archive=archive, snapshot="") + path, LIMIT)
-
-
-def _packages(archive: str, suite: str) -> dict[str, Fields]:
+def _packages(mirror: str, archive: str, suite: str) -> dict[str, Fields]:
     """The packages of a suite, by name, from its list, whose digest a signed file has."""
     name = "main/binary-amd64/Packages.xz"
-    signed = _get(archive, f"dists/{suite}/InRelease")
+    base = fetching.of_archive(mirror, archive)
+    signed = fetching.download(f"{base}dists/{suite}/InRelease", LIMIT)
     done = subprocess.run(
         ["gpgv", "--quiet", "--keyring", KEYRING, "--output", "-"], input=signed, capture_output=True, check=False
     )
@@ -85,7 +86,7 @@ def _packages(archive: str, suite: str) -> dict[str, Fields]:
         raise SystemExit(f"{archive} {suite}: the signature does not hold:\n{done.stderr.decode()}")
     digests = done.stdout.decode().partition("\nSHA256:\n")[2].split("\n")
     expected = next(line.split()[0] for line in digests if line.endswith(f" {name}"))
-    data = _get(archive, f"dists/{suite}/{name}")
+    data = fetching.download(f"{base}dists/{suite}/{name}", LIMIT)
     if hashlib.sha256(data).hexdigest() != expected:
         raise SystemExit(f"{archive} {suite}: {name} is not what the signed file says: try again later")
     found = {}

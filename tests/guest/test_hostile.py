@@ -335,6 +335,38 @@ def test_a_fork_and_its_parent_get_each_their_own_answer(monkeypatch: pytest.Mon
     assert Session(launched(HELLO), sockets()[0], act=act).run().last(frames.Exit).code == 7
 
 
+def test_peers_are_remembered_while_many_wait_and_not_waited_for_once_some_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More connections than are remembered may wait to be accepted: those are strangers, but hold up nobody."""
+    most = 50
+
+    def enemy(_reporter: Reporter, asked: socket.socket) -> int:
+        asker = Asker(asked)
+        asker.ask("listening", "web", "tcp", "::", "80", "10003")
+        for number in range(2, most + 2):  # the oldest that is left first, as they are accepted
+            rest, _ = asker.ask("peer", "10003", str(number))
+            if rest != f"{'x' * 64}\0{number}".encode():
+                return 3
+        begun = time.monotonic()
+        for number in (1, 7, 8):
+            with pytest.raises(PlatformError, match="the host has not said"):
+                asker.ask("peer", "10003", str(number))
+        return 4 if time.monotonic() - begun > 20 else 7
+
+    monkeypatch.setattr("donjon.guest.broker.MOST_PEERS", most)
+    monkeypatch.setattr("donjon.guest.broker.PEER_SECONDS", 25.0)
+    taken_over(monkeypatch, enemy)
+
+    def act(session: Session, event: Any) -> None:
+        if isinstance(event, frames.Listening):
+            for number in range(1, most + 2):
+                session.machine.peer(event.guest_port, number, "x" * 1000, number)
+            session.machine.bound(event.id, "::", 80)
+
+    assert Session(launched(HELLO), sockets()[0], act=act).run().last(frames.Exit).code == 7
+
+
 def evidence(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """A TEE that takes its time, and writes down when it is asked and when it is done."""
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,9 +92,25 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def no_other_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network: each test says what is there."""
-    monkeypatch.setattr(fetching, "ORIGINS", ())
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.delenv("DONJON_MIRROR", raising=False)
+
+
+@pytest.fixture
+def apt(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts an apt on this machine that has no package, and these addresses as sources."""
+    folder = tmp_path_factory.mktemp("bin")
+
+    def install(*sources: str) -> None:
+        lines = "".join(f"echo {source}; " for source in ("deb cdrom:", *sources))
+        script = folder / "apt-get"
+        refusal = "E: Version '2' for 'libc6' was not found"
+        script.write_text(f'#!/bin/sh\ncase $1 in indextargets) {lines}exit 0;; esac\necho "{refusal}"\nexit 100\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        monkeypatch.setattr(shutil, "which", lambda name: str(folder / name))
+
+    return install
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
@@ -138,16 +154,38 @@ def test_an_address_is_a_mirror_too(
     assert said == ["downloading libc6 2 (0.0 of 0.0 MB)"]
 
 
-def test_the_archive_is_asked_and_then_that_of_old_states(
+def test_a_mirror_has_one_archive_beside_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    origins = (f"{server.url}/{{archive}}/", f"{server.url}/archive/{{archive}}/{{snapshot}}/")
-    monkeypatch.setattr(fetching, "ORIGINS", origins)
-    old = f"/archive/debian/20250102T030405Z/{PATH}"
-    server.files[old] = DATA
+    fix = Package(
+        "deb", "libssl3", "3", "s.deb", len(DATA), DIGEST, archive="debian-security", path="pool/updates/s.deb"
+    )
+    for base in ("/debian", "/archive/debian/20250102T030405Z"):
+        server.files[f"{base.replace('debian', 'debian-security')}/pool/updates/s.deb"] = DATA
+        monkeypatch.setenv("DONJON_MIRROR", f"{server.url}{base}")
+        fetching.fetch(locked(fix), str(tmp_path / base[-5:]), nothing)
+        assert (tmp_path / base[-5:] / "s.deb").read_bytes() == DATA
+
+
+def test_the_machine_s_sources_are_asked_at_their_addresses_those_of_the_archive_first(
+    tmp_path: Path, server: Server, apt: Callable[..., None]
+) -> None:
+    apt(f"{server.url}/debian-security/", f"{server.url}/debian/", f"{server.url}/debian/", f"{server.url}/other/")
+    server.files[f"/other/{PATH}"] = DATA
     fetching.fetch(lock(), str(tmp_path), nothing)
-    assert server.asked == [f"/debian/{PATH}", old]
+    assert server.asked == [f"/debian/{PATH}", f"/debian-security/{PATH}", f"/other/{PATH}"]
     assert (tmp_path / FILE).read_bytes() == DATA
+
+
+def test_without_apt_and_mirror_the_message_says_where_mirrors_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError) as caught:
+        fetching.fetch(lock(), str(tmp_path), nothing)
+    assert caught.value.message == (
+        f"cannot get libc6 2 ({FILE}):\nnobody to ask: DONJON_MIRROR is not set, and this machine has no apt"
+    )
+    assert caught.value.hint == (
+        "set DONJON_MIRROR to a mirror of Debian, .../debian: https://www.debian.org/mirror/list has a list"
+    )
 
 
 def test_a_package_that_is_not_the_lock_s_is_refused_and_not_kept(
@@ -166,39 +204,40 @@ def test_a_package_that_is_not_the_lock_s_is_refused_and_not_kept(
     assert os.listdir(tmp_path) == []
 
 
-def test_after_a_wrong_one_the_next_origin_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
-) -> None:
+def test_after_a_wrong_one_the_next_origin_is_asked(tmp_path: Path, server: Server, apt: Callable[..., None]) -> None:
     server.files["/bad/" + PATH], server.files["/good/" + PATH] = b"wrong", DATA
-    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/bad/", f"{server.url}/good/"))
+    apt(f"{server.url}/bad/", f"{server.url}/good/")
     fetching.fetch(lock(), str(tmp_path), nothing)
     assert (tmp_path / FILE).read_bytes() == DATA
 
 
 def test_when_no_origin_has_it_any_more_the_message_says_how_to_lock_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+    tmp_path: Path, server: Server, apt: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/{{archive}}/", f"{server.url}/old/"))
+    apt(f"{server.url}/debian/", f"{server.url}/old/")
     with pytest.raises(PlatformError) as caught:
         fetching.fetch(lock(), str(tmp_path), nothing)
     assert caught.value.message.splitlines() == [
         f"cannot get libc6 2 ({FILE}):",
+        "apt-get download: E: Version '2' for 'libc6' was not found",
         f"{server.url}/debian/: answers 404 Not Found",
         f"{server.url}/old/: answers 404 Not Found",
     ]
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("no origin has this version any more: `python tools/image_lock.py`")
+    assert "an archive of old states has it at .../debian/20250102T030405Z" in caught.value.hint
+    assert "`python -m tools.image_lock`" in caught.value.hint
 
 
 def test_without_a_network_the_message_says_what_is_missing_and_how_to_bring_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+    tmp_path: Path, server: Server, apt: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(fetching, "ORIGINS", (f"{server.url}/debian/", "http://127.0.0.1:1/"))
+    apt(f"{server.url}/debian/", "http://127.0.0.1:1/")
     other = Package("deb", "zlib1g", "1", "z.deb", len(DATA), DIGEST, archive="debian", path=PATH)
     with pytest.raises(PlatformError) as caught:
         fetching.fetch(locked(*lock().packages, other), str(tmp_path), nothing)
     assert caught.value.message.splitlines() == [
         f"cannot get libc6 2 ({FILE}), the first of 2 that are missing:",
+        "apt-get download: E: Version '2' for 'libc6' was not found",
         f"{server.url}/debian/: answers 404 Not Found",
         "http://127.0.0.1:1/: connection refused",
     ]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from donjon.keep.registry import birth_of
+from tests import images
 from tests.keep import guests
 from tests.system.command import Running, command, config, donjon_run, environment, file, listens
 
@@ -285,3 +286,21 @@ def test_a_place_that_is_another_users_is_refused(place: Place, service: tuple[s
     for words in (("ps",), ("logs", "x"), ("stop", "x"), ("run", "--detach", *service)):
         assert b"expected a directory of this user's" in place.donjon(*words, code=3).stderr
     place.entries.chmod(0o700)
+
+
+@pytest.mark.slow
+def test_one_in_a_virtual_machine_is_detached_listed_and_stopped(place: Place, service: tuple[str, ...]) -> None:
+    images.qemu()
+    place.env |= {"DONJON_IMAGE": images.image("production").directory, "DONJON_BOOT_SECONDS": "280"}
+    words = ("run", "--detach", "--name", "far", "--backend", "kvm", *service)
+    done = donjon_run(*words, env=place.env, seconds=300)
+    assert (done.returncode, done.stdout) == (0, b"far\n"), done.stderr.decode()
+    entry = place.ps()["far"]
+    assert (entry["backend"], entry["detached"], entry["listeners"][0]["name"]) == ("kvm", True, "web")
+    said = place.donjon("workload", "digest", *service).stdout.decode()
+    assert entry["workload"] in said
+    (machine,) = Path(f"/proc/{entry['pid']}/task/{entry['pid']}/children").read_text().split()
+    assert place.donjon("stop", "far", "--time", "60").stdout == b""
+    place.until(lambda: not Path(f"/proc/{machine}").exists())
+    assert place.ps() == {}
+    assert b"listening on 127.0.0.1" in place.donjon("logs", "far").stdout

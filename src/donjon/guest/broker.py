@@ -43,7 +43,9 @@ DIAL_SECONDS = 60.0
 """For the host to connect, or to listen."""
 PEER_SECONDS = 2.0
 """For the host to say who has connected."""
-MOST_PEERS, MOST_ARRIVED, MOST_MAKERS = 1024, 64, 2
+MOST_PEERS, LONGEST_HOST = 8192, 64
+"""Of connections that the workload has not accepted yet, and bytes of an address with its zone."""
+MOST_ARRIVED, MOST_MAKERS = 64, 2
 LONGEST = 4096
 """Bytes of a request."""
 
@@ -64,6 +66,7 @@ class Broker:
         self._arrived: dict[int, tuple[int, float]] = {}  # source port -> connection, until
         self._curious: dict[tuple[int, int], tuple[_socket.socket, float]] = {}  # guest and source port -> who asks
         self._peers: dict[tuple[int, int], tuple[str, int]] = {}
+        self._forgotten = False  # whether the host has said more than is kept: not to be waited for again
         self._makers = 0
         self._wanted: list[tuple[_socket.socket, bytes]] = []
         self._collecting: tuple[int, float, _socket.socket] | None = None  # process, until, who asks
@@ -133,7 +136,8 @@ class Broker:
                 return
             if len(self._peers) >= MOST_PEERS:
                 del self._peers[next(iter(self._peers))]
-            self._peers[key] = (event.host, event.port)
+                self._forgotten = True
+            self._peers[key] = (event.host[:LONGEST_HOST], event.port)
 
     def _answer(self, waiting: dict[int, tuple[_socket.socket, float]], number: int, data: bytes) -> None:
         if number in waiting:
@@ -172,7 +176,7 @@ class Broker:
                 if key in self._peers:
                     host, outside = self._peers.pop(key)
                     _send(asker, answer("peer", host, str(outside)))
-                elif key in self._curious or len(self._curious) >= MOST_ARRIVED:
+                elif self._forgotten or key in self._curious or len(self._curious) >= MOST_ARRIVED:
                     raise PlatformError("the host has not said who that is")
                 else:
                     self._curious[key] = (asker, now + PEER_SECONDS)

@@ -1,8 +1,9 @@
 """Packages from wherever they are to be had; none is used before its size and digest were compared with the lock.
 
 Where a package comes from is of no importance then, and so these are tried in order: the downloads that are there; the
-directory or address in DONJON_MIRROR; on Debian, the machine's own package sources; Debian's archive, and its archive
-of all that ever was. Wheels come through pip, with whatever index that is set up with.
+directory or address in DONJON_MIRROR; on Debian, the machine's own package sources, first through apt and then at their
+addresses: an archive has one pool for all releases, so a machine that names one has the others' packages too. Wheels
+come through pip, with whatever index that is set up with. No address stands here: whoever installs decides.
 """
 
 from __future__ import annotations
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Tell = Callable[[int], None]
 
-__all__ = ["ORIGINS", "fetch", "is_there", "unlink"]
+__all__ = ["download", "fetch", "is_there", "of_archive", "unlink"]
 
-ORIGINS = (
-    "https://deb.debian.org/{archive}/",
-    "http://deb.debian.org/{archive}/",  # for machines without roots for HTTPS: what comes is compared all the same
-    "https://snapshot.debian.org/archive/{archive}/{snapshot}/",
-)
-"""Debian's own: what it has today, and all that it ever had."""
+MIRRORS = "https://www.debian.org/mirror/list"
+"""Where Debian says who has its packages."""
+MOST_SOURCES = 8
+"""Of a machine, that are asked for a package."""
 TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 PROGRAM_TIMEOUT = 900.0
@@ -110,7 +109,7 @@ def _differs(package: Package, data: bytes) -> str:
 def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -> None:
     tried: list[str] = []
     wrong, unasked = False, False
-    for name, attempt in _origins(package, snapshot, tell):
+    for name, attempt in _origins(package, tell):
         try:
             data = attempt()
         except _AbsentError as reason:
@@ -124,11 +123,14 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
             continue
         _keep(path, data)
         return
-    where = "\n".join(tried)
+    where = "\n".join(tried) or "nobody to ask: DONJON_MIRROR is not set, and this machine has no apt"
     more = f", the first of {missing} that are missing" if missing > 1 else ""
     message = f"cannot get {package.name} {package.version} ({package.file}){more}:\n{where}"
     if wrong:
         raise ParseError(message, "a mirror may be broken or have been tampered with: try another with DONJON_MIRROR")
+    mirror = f"set DONJON_MIRROR to a mirror of Debian, .../debian: {MIRRORS} has a list"
+    if not tried:
+        raise PlatformError(message, mirror)
     if unasked:
         hint = (
             f"check the network; or copy {os.path.dirname(path)} from a machine that has built an image, and name it "
@@ -136,8 +138,8 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
         raise PlatformError(message, f"{hint}with DONJON_MIRROR")
     raise PlatformError(
         message,
-        "no origin has this version any more: `python tools/image_lock.py` in Donjon's sources makes a lock of what "
-        "there is today, and images of it have other measurements",
+        f"{mirror}; an archive of old states has it at .../debian/{snapshot}. Where nobody has this version any more, "
+        "`python -m tools.image_lock` in Donjon's sources makes a lock of today's, which measures differently",
     )
 
 
@@ -162,13 +164,13 @@ def unlink(path: str) -> None:
         pass  # what stays is looked at again before it is used
 
 
-def _origins(package: Package, snapshot: str, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _origins(package: Package, tell: Tell) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Where a package might be, in the order in which that is tried."""
     mirror = os.environ.get("DONJON_MIRROR", "")
     if mirror.startswith(("http://", "https://")):
         base = mirror if mirror.endswith("/") else f"{mirror}/"
-        rest = package.path if package.kind == "deb" else package.file
-        yield base, lambda: download(f"{base}{rest}", package.size, tell)
+        url = f"{of_archive(base, package.archive)}{package.path}" if package.kind == "deb" else f"{base}{package.file}"
+        yield base, lambda: download(url, package.size, tell)
     elif mirror.startswith("/"):
         names = [f"{mirror}/{package.file}", *([f"{mirror}/{package.path}"] if package.path else [])]
         yield mirror, lambda: _copy(names, package.size)
@@ -179,9 +181,24 @@ def _origins(package: Package, snapshot: str, tell: Tell) -> Iterator[tuple[str,
         return
     if shutil.which("apt-get"):
         yield "apt-get download", lambda: _apt(package)
-    for form in ORIGINS:
-        origin = form.format(archive=package.archive, snapshot=snapshot)
-        yield origin, lambda url=f"{origin}{package.path}": download(url, package.size, tell)  # type: ignore[misc]
+        for source in _sources(package.archive):
+            yield source, lambda url=f"{source}{package.path}": download(url, package.size, tell)  # type: ignore[misc]
+
+
+def of_archive(base: str, archive: str) -> str:
+    """A mirror's address, for one of Debian's archives: `debian-security` stands beside `debian`."""
+    return base.replace("/debian/", f"/{archive}/")
+
+
+def _sources(archive: str) -> list[str]:
+    """Addresses of the machine's package sources, those of this archive first; [] where apt does not tell."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    try:
+        told = _run(command, "/")
+    except _AbsentError:
+        return []
+    found = dict.fromkeys(line for line in told.splitlines() if line.startswith(("http://", "https://")))
+    return sorted(found, key=lambda url: not url.endswith(f"/{archive}/"))[:MOST_SOURCES]
 
 
 def _copy(paths: Iterable[str], size: int) -> bytes:
@@ -268,7 +285,8 @@ def _pip_command() -> list[str]:
     return [program]
 
 
-def _run(command: list[str], folder: str, gone: tuple[str, ...]) -> None:
+def _run(command: list[str], folder: str, gone: tuple[str, ...] = ()) -> str:
+    """What a command says; an error that begins with one of `gone` means that there is no such package."""
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -282,6 +300,7 @@ def _run(command: list[str], folder: str, gone: tuple[str, ...]) -> None:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         told = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
         raise _AbsentError(told[-1][:300], gone=told[-1].startswith(gone))
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _only_file(folder: str, size: int) -> bytes:

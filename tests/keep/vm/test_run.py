@@ -15,7 +15,10 @@ import pytest
 
 from donjon import Config, Keep
 from donjon import run as keep_run
-from donjon.errors import TrapError, UsageError
+from donjon.errors import PlatformError, TrapError, UsageError
+from donjon.keep import vm
+from donjon.keep.launch import Launch
+from donjon.keep.vm import session
 from donjon.log import Logger
 from tests.keep import guests
 from tests.keep.vm.standin import gone, pid, standin, words
@@ -248,7 +251,7 @@ def test_kvm_that_does_not_work_is_not_used_where_it_was_asked_for(tmp_path: Pat
             "tell('guest-shutdown')",
             3,
             "the virtual machine has switched itself off while greeting, without a word",
-            "try --debug",
+            "it has 257 MiB of memory: give it more with --memory",
             id="it powers off",
         ),
         pytest.param(
@@ -305,6 +308,30 @@ def test_a_machine_that_says_nothing_is_ended_in_time(tmp_path: Path) -> None:
         "donjon: error: the virtual machine said nothing for 1 s",
         "donjon: hint: a slow or busy machine needs longer: set --boot-seconds",
     ]
+    assert gone(pid(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        pytest.param("hello(); time.sleep(600)", "taken all of", id="it takes nothing"),
+        pytest.param(
+            "from donjon.sallyport.frames import Accept\nhello(); hear(); say(Accept().encode()); time.sleep(600)",
+            "started",
+            id="it compiles for ever",
+        ),
+    ],
+)
+def test_a_machine_that_greets_and_does_not_start_the_workload_is_ended_in_time(
+    body: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, setting in standin(tmp_path, body).items():
+        monkeypatch.setenv(name, setting)
+    monkeypatch.setattr(session, "HANDOVER_SECONDS", 1.0)
+    said = f"the virtual machine has not {what} the workload within 1 s"
+    with pytest.raises(PlatformError, match=said) as caught:
+        vm.run(Launch(guests.RETURNS), accel="tcg")
+    assert caught.value.hint == "a slow or busy machine needs longer: set --boot-seconds"
     assert gone(pid(tmp_path))
 
 
@@ -470,7 +497,7 @@ def test_a_keep_that_is_killed_takes_its_machine_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, tdx, got "auto"'),
+        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, sev, tdx, got "auto"'),
         ({"backend": "lambda"}, 'got "lambda"'),
         ({"backend": "kvm", "tsm": "/tmp/x"}, "tsm: a Keep in a virtual machine"),
         ({"backend": "kvm", "config": Config(args=["a"])}, "a Keep in a virtual machine gets its configuration as the"),

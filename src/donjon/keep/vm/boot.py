@@ -98,13 +98,16 @@ class Boot:
             else:
                 if signatures is not None:
                     raise UsageError("signatures: a machine of kvm is not measured, and none are looked at")
+                if firmware is not None:
+                    raise UsageError("firmware: a machine of kvm is not measured, and has QEMU's own")
                 self._accel, self.how = _accelerator(accel, qemu, log)
                 if launch.sim is not None:
                     parts = self._simulate(launch, described.digest(), debug)
                     own = words.kvm(self._accel, memory, _qboot(qemu.path))
                 else:
                     self.image = images.find("debug" if debug else "production")
-                    parts = self.image.vmlinux, self.image.initrd_raw
+                    small = memory < SMALLEST  # what is unpacked already lies there twice for a moment
+                    parts = self.image.vmlinux, self.image.initrd if small else self.image.initrd_raw
                     own = words.kvm(self._accel, memory, _qboot(qemu.path))
             self.words = [qemu.path, *own, *words.common(*parts, self.image.cmdline), *self._ports(debug)]
             self.ports = self._reserve(_guest_ports(launch.config))

@@ -53,11 +53,9 @@ def explain(status: int | None, said: str, reason: str, state: str, memory: int)
     if status:
         hint = CHECK if DAMAGED.search(said) else SHOW
         return PlatformError(f"QEMU has failed{while_it}: {said or f'it ended with code {status}'}", hint)
+    hint = f"it has {memory} MiB of memory: give it more with --memory; --debug shows what its kernel says"
     if reason == RESET:
-        return PlatformError(
-            f"the virtual machine's kernel panicked{while_it}",
-            f"it has {memory} MiB of memory: give it more with --memory; --debug shows what its kernel says",
-        )
+        return PlatformError(f"the virtual machine's kernel panicked{while_it}", hint)
     if reason == POWERED_OFF:
-        return PlatformError(f"the virtual machine has switched itself off{while_it}, without a word", "try --debug")
+        return PlatformError(f"the virtual machine has switched itself off{while_it}, without a word", hint)
     return PlatformError(f"the virtual machine has ended{while_it}, without a word{f': {said}' if said else ''}")
