@@ -44,9 +44,11 @@ class Enclosed(Surroundings):
     """The surroundings of a workload's processes in a virtual machine.
 
     Args:
-        files: of the configuration, whose order gives ports.
         address, first_port: where listeners bind.
-        evidence: whether this process may ask for that.
+        tee: whose hardware this machine is, where the agent has found out; "" leaves it to what the kernel says.
+
+    Attributes:
+        files: of the configuration, whose order gives ports; set before anything is bound.
     """
 
     def __init__(self, asker: Asker, address: str = GUEST_ADDRESS, first_port: int = FIRST_PORT, tee: str = "") -> None:

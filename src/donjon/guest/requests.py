@@ -3,12 +3,12 @@
 It is SOCK_SEQPACKET: a request is a message, and brings a socket of the same kind that one answer comes to. So a fork
 asks beside the process that it is of, and neither gets the other's answer. Fields are UTF-8, separated by NUL:
 
-    listening, INDEX, GUEST PORT      from the Keep       -> bound, HOST, PORT: where clients find that listener
-    reach, HOST, PORT                 from both           -> reached, with the connection as a descriptor
-    peer, GUEST PORT, SOURCE PORT     from the Keep       -> peer, HOST, PORT: who has connected, as the host says
-    identity                          from the Keep       -> making, with the pipe that a maker's records come through
-    evidence, HEX                     from a maker        -> evidence, and behind the NUL the bytes
-                                      any                 -> failed, FAMILY, MESSAGE, HINT
+    listening, NAME, PROT, ADDR, PORT, GUEST PORT    from the Keep    -> bound, HOST, PORT: where clients find it
+    reach, HOST, PORT                                from both        -> reached, with the connection as a descriptor
+    peer, GUEST PORT, SOURCE PORT                    from the Keep    -> peer, HOST, PORT: who it is, as the host says
+    identity                                         from the Keep    -> making, with the pipe that a maker writes to
+    evidence, HEX                                    from a maker     -> evidence, and behind the NUL the bytes
+                                                     any              -> failed, FAMILY, MESSAGE, HINT
 
 The Keep itself cannot ask for evidence: what it can get is a fresh key with a certificate, made by a process that is
 another user's. So code that has broken out of the engine cannot have the hardware sign what it likes; what it can do is

@@ -119,6 +119,7 @@ def os_environment() -> dict[str, str]:
             id="signatures of others",
         ),
         pytest.param("snp", {"firmware": "/nonexistent"}, DonjonError, "/nonexistent", id="no firmware"),
+        pytest.param("kvm", {"firmware": "/x", "accel": "tcg"}, UsageError, "firmware: a machine of kvm", id="for kvm"),
     ],
 )
 def test_what_cannot_be_started_is_refused_before_it_is(

@@ -15,7 +15,10 @@ import pytest
 
 from donjon import Config, Keep
 from donjon import run as keep_run
-from donjon.errors import TrapError, UsageError
+from donjon.errors import PlatformError, TrapError, UsageError
+from donjon.keep import vm
+from donjon.keep.launch import Launch
+from donjon.keep.vm import session
 from donjon.log import Logger
 from tests.keep import guests
 from tests.keep.vm.standin import gone, pid, standin, words
@@ -308,6 +311,30 @@ def test_a_machine_that_says_nothing_is_ended_in_time(tmp_path: Path) -> None:
     assert gone(pid(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        pytest.param("hello(); time.sleep(600)", "taken all of", id="it takes nothing"),
+        pytest.param(
+            "from donjon.sallyport.frames import Accept\nhello(); hear(); say(Accept().encode()); time.sleep(600)",
+            "started",
+            id="it compiles for ever",
+        ),
+    ],
+)
+def test_a_machine_that_greets_and_does_not_start_the_workload_is_ended_in_time(
+    body: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, setting in standin(tmp_path, body).items():
+        monkeypatch.setenv(name, setting)
+    monkeypatch.setattr(session, "HANDOVER_SECONDS", 1.0)
+    said = f"the virtual machine has not {what} the workload within 1 s"
+    with pytest.raises(PlatformError, match=said) as caught:
+        vm.run(Launch(guests.RETURNS), accel="tcg")
+    assert caught.value.hint == "a slow or busy machine needs longer: set --boot-seconds"
+    assert gone(pid(tmp_path))
+
+
 def test_a_qemu_that_talks_without_end_is_listened_to_without_keeping_it(tmp_path: Path) -> None:
     env = standin(tmp_path, "print('x' * (64 << 20)); agent()")
     done = donjon_run(*KVM, file(tmp_path, guests.exits(3)), env=env)
@@ -470,7 +497,7 @@ def test_a_keep_that_is_killed_takes_its_machine_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, tdx, got "auto"'),
+        ({"backend": "auto"}, 'backend: expected nil, kvm, snp, sev, tdx, got "auto"'),
         ({"backend": "lambda"}, 'got "lambda"'),
         ({"backend": "kvm", "tsm": "/tmp/x"}, "tsm: a Keep in a virtual machine"),
         ({"backend": "kvm", "config": Config(args=["a"])}, "a Keep in a virtual machine gets its configuration as the"),

@@ -63,7 +63,7 @@ def run(
         memory: bytes of the machine's memory.
         firmware: a file for a machine of a TEE; see `donjon.tee.firmware`.
         signatures: of the image, for a TEE whose machines have them.
-        boot_seconds: how long it may take until it greets.
+        boot_seconds: how long it may take until it greets; with more, what follows until it starts has more time too.
         stdio: descriptors for the guest's stdin, stdout and stderr.
         on_listen: called with name, host and port of each listener once it is bound.
         on_ready: called when everything is open, before the guest's `_start`.

@@ -99,6 +99,8 @@ class Boot:
             else:
                 if signatures is not None:
                     raise UsageError("signatures: a machine of kvm is not measured, and none are looked at")
+                if firmware is not None:
+                    raise UsageError("firmware: a machine of kvm is not measured, and has QEMU's own")
                 self._accel, self.how = _accelerator(accel, qemu, log)
                 if launch.sim is not None:
                     parts = self._simulate(launch, described.digest(), debug)

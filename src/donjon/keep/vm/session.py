@@ -1,7 +1,8 @@
 """One Keep's life, as its host sees it: hand over, carry, and say how it ended.
 
     greeting    the machine starts, and has `boot_seconds` until it says Hello
-    handover    launch descriptor and options; it accepts; files; it starts, which may take as long as compiling does
+    handover    launch descriptor and options; it accepts; files; it compiles, has a certificate made, and starts: for
+                all of that there is one time, longer for a large workload, and longer with more `boot_seconds`
     running     streams, messages, connections
     ending      its last word was said: what it has written still leaves, then QEMU is killed, which is quicker than
                 a guest's power off and costs nothing, as a Keep keeps nothing
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from donjon.errors import DonjonError, ParseError, PlatformError, UsageError
 from donjon.keep.network import FIRST_PORT, GATE_PORT, Surroundings
+from donjon.keep.vm import BOOT_SECONDS
 from donjon.keep.vm.lines import Lines, Monitor
 from donjon.keep.vm.loop import IN, OUT, Loop
 from donjon.keep.vm.streams import Input, Output
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 HANDOVER_SECONDS = 120.0
+LONGER = "a slow or busy machine needs longer: set --boot-seconds"
 UNBELIEVED = "the machine was ended: what speaks in it is not, or no longer, the image's own agent"
 SLOWEST = 256 << 10
 """Bytes of the workload that a machine takes in a second, at the least."""
@@ -80,6 +83,8 @@ class Session:
         self._boot = boot
         self._log = log
         self._boot_seconds = boot_seconds
+        size = sum(map(len, boot.files.values()))
+        self._handover_seconds = HANDOVER_SECONDS + size // SLOWEST + max(0.0, boot_seconds - BOOT_SECONDS)
         self._signals = signals
         self._machine = HostMachine()
         self._port = Port(boot.port.fileno(), self._machine)
@@ -203,12 +208,10 @@ class Session:
 
     def _too_slow(self) -> None:
         if self._machine.state is State.GREETING:
-            raise PlatformError(
-                f"the virtual machine said nothing for {self._boot_seconds:g} s",
-                "a slow or busy machine needs longer: set --boot-seconds",
-            )
+            raise PlatformError(f"the virtual machine said nothing for {self._boot_seconds:g} s", LONGER)
+        what = "taken all of" if self._machine.state is not State.STARTING else "started"
         raise PlatformError(
-            f"the virtual machine took too little of the workload in {HANDOVER_SECONDS:g} s: it hangs, or is too busy"
+            f"the virtual machine has not {what} the workload within {self._handover_seconds:g} s", LONGER
         )
 
     def _take(self, event: Event) -> None:
@@ -258,9 +261,8 @@ class Session:
         boot = self._boot
         boot.greeted()
         self._machine.launch(boot.descriptor, boot.options)
-        size = sum(map(len, boot.files.values()))
         self._rest_easy()
-        self._deadline = self._loop.after(HANDOVER_SECONDS + size / SLOWEST, self._too_slow)
+        self._deadline = self._loop.after(self._handover_seconds, self._too_slow)
 
     def _listen(self, asked: frames.Listening) -> None:
         """Bind as this side's Enarx.toml says; of the guest's words only which entry it means counts."""

@@ -35,9 +35,8 @@ class Output:
         self._stream = stream
         self._loop = loop
         self._machine = machine
-        self._held = (
-            bytearray()
-        )  # one buffer, as a guest may send each byte by itself, and objects are larger than that
+        # One buffer, as a guest may send each byte by itself, and objects are larger than that.
+        self._held = bytearray()
         self._broken = False
         # The kernel lets nobody wait for a file, and a file has no reader who could be slow.
         self._piece = AT_ONCE if _is_file(descriptor) else select.PIPE_BUF

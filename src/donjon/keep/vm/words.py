@@ -1,8 +1,8 @@
 """The words of QEMU's command line, computed and nothing else.
 
 The machine is a bare q35: one virtio-serial port, the sallyport; a network card where something needs the network; no
-disk, no display, no monitor, nothing that a guest could probe beside these. `-nodefaults -no-user-config` keep what
-others configured out, `-sandbox` has QEMU give up what it never needs.
+disk, no display, nothing that a guest could probe beside these; QEMU's monitor is a wire to us, of which a guest sees
+nothing. `-nodefaults -no-user-config` keep what others configured out, `-sandbox` has QEMU give up what it never needs.
 
 Software emulation (TCG) has rules of its own: `-cpu max`, as smaller ones lack instructions that the engine is built
 with; without `cx16`: QEMU 7.2 spoils the flags after `cmpxchg16b`, of which kernels die now and then; without `erms`:
@@ -10,6 +10,8 @@ what the kernel copies with it goes byte by byte, and a start takes 0.3 s longer
 """
 
 from __future__ import annotations
+
+from donjon.keep.network import GUEST_ADDRESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ __all__ = ["MIB", "PROCESSOR", "common", "console", "kvm", "monitor", "network",
 MIB = 1 << 20
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 PROCESSOR = {"kvm": "host", "tcg": "max,-cx16,-erms"}
-GUEST_ADDRESS = "10.0.2.15"
-"""What the guest gives itself; the rest of QEMU's user network is 10.0.2.0/24 with the gateway 10.0.2.2."""
 
 
 def kvm(accel: str, memory: int, firmware: str | None) -> list[str]:
