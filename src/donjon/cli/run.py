@@ -40,8 +40,7 @@ def run(options: Options) -> int:
     )
     if backend != "nil":
         return _run_in_machine(launch, log, backend, options)
-    if options.memory or options.signatures or options.firmware or options.output or options.debug:
-        _refuse_machine(options)
+    _refuse_machine(options)
     if launch.config.limits.cpu is not None:
         return _run_beside(launch, log, options)
     if options.name is None:
@@ -110,9 +109,11 @@ def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options)
         raise UsageError("--sandbox off: a Keep in a virtual machine is always confined there", "remove it")
     if options.sim is not None and backend != "kvm":
         raise UsageError(f"--sim: a machine of {backend} has real hardware", "simulated hardware is for --backend kvm")
-    for option in ("signatures", "firmware", "output"):
-        if backend == "kvm" and getattr(options, option):
-            raise UsageError(f"--{option} is for machines of snp and tdx, and this one is kvm's", "remove it")
+    for option in ("--signatures", "--firmware", "--output"):
+        if backend == "kvm" and options.given(option):
+            raise UsageError(f"{option} is for machines of snp and tdx, and this one is kvm's", "remove it")
+    if backend != "kvm" and options.given("--accel"):
+        raise UsageError(f"--accel: a machine of {backend} runs on its hardware and nothing else", "remove it")
     signatures = None
     if options.signatures:
         from donjon.files import read
@@ -141,12 +142,12 @@ def _refuse_machine(options: Options) -> None:
     Raises:
         UsageError: something is asked for that only virtual machines have.
     """
-    from donjon.errors import UsageError
+    for option in ("--memory", "--accel", "--signatures", "--firmware", "--output", "--debug", "--boot-seconds"):
+        if options.given(option):
+            from donjon.errors import UsageError
 
-    for option in ("memory", "signatures", "firmware", "output", "debug"):
-        if getattr(options, option):
-            hint = "[limits] memory limits what a program has" if option == "memory" else "name one with --backend"
-            raise UsageError(f"--{option}: this Keep is no virtual machine", hint)
+            hint = "[limits] memory limits what a program has" if option == "--memory" else "name one with --backend"
+            raise UsageError(f"{option}: this Keep is no virtual machine", hint)
 
 
 def mebibytes(value: str, where: str) -> int:
@@ -245,7 +246,7 @@ def _words(options: Options, name: str) -> list[str]:
     words = [RUN.name, "--name", name]
     for option in (*RUN.options, *GLOBAL):
         value = options[option.key]
-        if option.name not in ("--detach", "--name", "--help", "--version") and value not in (None, False):
+        if options.given(option.name) and option.name not in ("--detach", "--name"):
             words.append(option.name if value is True else f"{option.name}={value}")
     return [*words, options.module, "--", *options.args]
 

@@ -143,6 +143,8 @@ def test_what_cannot_be_started_is_refused_before_it_is(
         (("--backend", "kvm", "--tsm", "/x"), "--tsm: a Keep in a virtual machine (kvm) has the evidence of that"),
         (("--backend", "nil", "--memory", "256"), "--memory: this Keep is no virtual machine"),
         (("--backend", "nil", "--debug"), "--debug: this Keep is no virtual machine"),
+        (("--backend", "nil", "--accel", "tcg"), "--accel: this Keep is no virtual machine"),
+        (("--backend", "nil", "--boot-seconds", "120"), "--boot-seconds: this Keep is no virtual machine"),
         (("--backend", "kvm", "--memory", "1"), "--memory: expected 64 to 1048576 MiB"),
         (("--backend", "kvm", "--boot-seconds", "0"), "--boot-seconds: expected 1 to 99999 seconds"),
     ],
