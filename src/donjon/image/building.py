@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
 from donjon.image import fetching, kernel, recipe, store, unpacking
 from donjon.image import lock as locks
+from donjon.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -241,7 +242,10 @@ def _unxz(data: bytes | None, name: str) -> bytes | None:
 
 def _place(draft: str, item: Item, package: str, known: dict[str, tuple[str, str]]) -> None:
     path = f"{draft}/{item.path}"
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    above = os.path.dirname(path)
+    if os.path.relpath(os.path.realpath(above), os.path.realpath(draft)) != (os.path.dirname(item.path) or "."):
+        raise ParseError(f"{package}: {printable(item.path)} lies beyond a link")  # which leads anywhere
+    os.makedirs(above, 0o700, exist_ok=True)
     if item.link:
         os.symlink(item.link, path)
         known[item.path] = (package, "")
