@@ -69,10 +69,12 @@ def build(variant: str = "production", progress: Progress | None = None, out: st
         )
     lock = locks.load()
     directory = os.path.abspath(out) if out else store.image_folder(variant, lock)
+    store.check_owner()
     if not out and (image := _found(directory, say)):
         return image
     cache = store.folder()
     try:
+        os.makedirs(cache, 0o700, exist_ok=True)
         for name in ("segments", "inputs", "images"):
             os.makedirs(f"{cache}/{name}", 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
