@@ -21,10 +21,11 @@ help: ## list the targets
 venv: ## set up .venv with donjon in it: .venv/bin/donjon
 	$(SETUP) run
 
-demo: ## a TLS server in a Keep, and then one that proves to a Steward and to a client what it is
-	$(SETUP) run steward
+demo: ## a TLS server in a Keep, and one that proves what it is: in a process, and in a virtual machine
+	$(SETUP) run steward image
 	@$(PY) examples/demo.py
 	@$(PY) examples/prove.py
+	@XDG_CACHE_HOME=$(CURDIR)/.build/cache $(PY) examples/prove.py --backend kvm
 
 programs: ## build the guests that the tests run (into .build/programs)
 	$(SETUP) run test

@@ -44,6 +44,7 @@ SMALL = 4096
 COUNTED = (
     "donjon.wire",
     "donjon.sallyport",
+    "donjon.sim.port",
     "donjon.tee",
     "donjon.steward",
     "donjon.config",

@@ -12,10 +12,12 @@ No input depends on these keys: the corpus stays good, whatever keys the next ru
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import lzma
 import os
+import socket
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterable
@@ -534,6 +536,41 @@ def sim_port(data: bytes) -> None:
 
     answers = [refused(whole), refused(pieces)]
     assert answers[0] == answers[1]
+
+
+def port_answers() -> list[bytes]:
+    """What a guest hears: who that is, and three reports."""
+    device = simulated_port.Device(FixedHardware())
+    who, report = (device.feed(one) for one in (port_requests()[0], port_requests()[2]))
+    longest = simulated_port._packed(0, Blobs(bytes(1000), bytes(1000)))
+    broken = simulated_port._packed(5, Blobs(b""))
+    return [who + report + broken + report, who + longest + report, who, report]
+
+
+@target("sim.answer", "bytes", port_answers, longest=3000)
+def sim_answer(data: bytes) -> None:
+    """What a host sends to a guest that asks for reports is one of its errors, or no longer than a kernel's reports."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(data)
+        there.shutdown(socket.SHUT_WR)
+        far: simulated_port.Far | None = None
+        problem = broken = 0
+        for _ in range(4):
+            blobs = Blobs(b"")
+            try:
+                far = far or simulated_port.Far(here.fileno(), seconds=MOST)
+                blobs = far.blobs(bytes(64))
+                assert not broken, "it believes what comes after an answer that broke off"
+            except OSError as error:
+                problem = error.errno or 0
+                broken = problem if far is None or far._dead else broken
+            assert problem in (0, errno.EIO, errno.EPROTO, errno.ENOTTY), errno.errorcode[problem]
+            if far is None:
+                return
+            assert far.tee.isalpha()
+            assert len(blobs.report) + len(blobs.auxiliary) <= len(data)
+            assert max(map(len, (blobs.report, blobs.auxiliary))) <= simulated_port.MAX_BLOB
 
 
 @target("snp.report", "bytes", files("snp/*/report.bin"), longest=1200)

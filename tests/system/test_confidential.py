@@ -401,7 +401,12 @@ def test_a_request_that_was_granted_before_is_refused(
 ) -> None:
     granted: list[bytes] = []
     client = client_of(stewards(tee))
-    assert client.certify(lambda nonce: granted.append(machines(tee).request(WORKLOAD, nonce)) or granted[0])
+
+    def make(nonce: bytes | None) -> bytes:
+        granted.append(machines(tee).request(WORKLOAD, nonce))
+        return granted[0]
+
+    assert client.certify(make)
     with pytest.raises(RefusedError) as caught:
         client.certify(lambda _: granted[0])
     assert " refuses (403): evidence.binding: expected " in caught.value.message

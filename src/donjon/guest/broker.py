@@ -18,7 +18,7 @@ import os
 import select
 import time
 
-from donjon.errors import DonjonError, ParseError, PlatformError
+from donjon.errors import DonjonError, ParseError, PlatformError, words_of
 from donjon.guest.evidence import SECONDS as EVIDENCE_SECONDS
 from donjon.guest.evidence import begin
 from donjon.guest.requests import answer, failure, pair, receive, send
@@ -218,7 +218,12 @@ class Broker:
         if self._collecting is not None or not self._wanted:
             return
         asker, report_data = self._wanted.pop(0)
-        pid = begin(self._place, report_data, asker)
+        try:
+            pid = begin(self._place, report_data, asker)
+        except OSError as error:
+            _send(asker, failure(PlatformError(f"cannot start a process for evidence: {words_of(error)}")))
+            self._collect()
+            return
         descriptor = os.pidfd_open(pid)
         self._collecting = (pid, time.monotonic() + EVIDENCE_SECONDS, asker)
 
