@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from donjon.errors import PlatformError
 from donjon.guest.agent import Place
+from donjon.guest.evidence import check_named
 from donjon.guest.requests import Asker, answer
 from donjon.keep.channel import Reporter
 from donjon.sallyport import frames
@@ -416,6 +418,40 @@ def test_evidence_is_had_one_at_a_time_and_by_makers_alone(monkeypatch: pytest.M
     assert 3 <= count < 20
     assert failed.message.split().count("failed") == 20 - count
     assert (tmp_path / "log").read_text() == "[]" * count
+
+
+def test_a_process_for_evidence_that_cannot_be_had_is_told_who_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    evidence(monkeypatch, tmp_path / "log")
+
+    def begin(*_: object) -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    def maker_of(_workload: object, _place: Place, asked: socket.socket) -> Callable[[Any], Any]:
+        def make(_say: object) -> None:
+            Asker(asked).ask("evidence", "00")
+
+        return make
+
+    def enemy(_reporter: Reporter, asked: socket.socket) -> int:
+        from donjon.identity.apart import Making
+
+        with pytest.raises(PlatformError, match="cannot start a process for evidence: resource temporarily unavail"):
+            Making(Asker(asked).ask("identity")[1]).result()
+        return 7
+
+    monkeypatch.setattr("donjon.guest.broker.begin", begin)
+    monkeypatch.setattr("donjon.guest.keep.maker_of", maker_of)
+    taken_over(monkeypatch, enemy)
+    assert Session(launched(HELLO), Place(tee="snp")).run().last(frames.Exit).code == 7
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_process_for_evidence_that_was_taken_over_says_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("donjon.guest.evidence._claimed", lambda _: b"named\0" + bytes(64 << 20))
+    with pytest.raises(PlatformError, match="the TEE gave no evidence"):
+        check_named(Place(tee="snp"), bytes(32))
 
 
 def test_evidence_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,90 @@ def test_one_that_cannot_be_run_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF, cut off")
     with pytest.raises(PlatformError, match=r"cannot run .*: exec format error"):
         find(str(tmp_path))
+
+
+class Programs:
+    """A program of the processor's own kind in a folder, and how often one was asked."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.path = Path(program(folder, "")) / "qemu-system-x86_64"
+        self.path.write_bytes(b"\x7fELF and so on")
+        self.memory = folder / "cache" / "qemu.json"
+        self.asked = 0
+        self.version = (7, 2, 22)
+        monkeypatch.setattr(qemu, "_ask", self.ask)
+
+    def ask(self, path: str) -> tuple[int, int, int]:
+        assert path == str(self.path)
+        self.asked += 1
+        return self.version
+
+    def find(self) -> tuple[int, int, int]:
+        return find(str(self.folder), str(self.memory)).version
+
+
+def test_what_it_said_is_remembered_until_it_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = Programs(tmp_path, monkeypatch)
+    assert [programs.find(), programs.find()] == [(7, 2, 22)] * 2
+    assert programs.asked == 1
+    programs.version = (9, 0, 1)
+    programs.path.write_bytes(b"\x7fELF and others")
+    assert [programs.find(), programs.find()] == [(9, 0, 1)] * 2
+    assert programs.asked == 2
+    programs.version = (6, 0, 0)
+    programs.path.write_bytes(b"\x7fELF, old")
+    for _ in range(2):
+        with pytest.raises(PlatformError, match=r"or later, got 6\.0\.0"):
+            programs.find()
+    assert programs.asked == 3
+
+
+def test_a_script_is_asked_each_time_as_it_may_start_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = Programs(tmp_path, monkeypatch)
+    programs.path.write_text("#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 $*\n")
+    assert [programs.find(), programs.find()] == [(7, 2, 22)] * 2
+    assert programs.asked == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": [7, 2]},
+        {"version": [7, 2, "22"]},
+        {"version": [7, 2, True]},
+        {"version": "7.2"},
+        {"version": None},
+        {"key": "another"},
+        {"key": None},
+    ],
+)
+def test_a_damaged_memory_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]) -> None:
+    programs = Programs(tmp_path, monkeypatch)
+    programs.find()
+    programs.memory.write_text(json.dumps({**json.loads(programs.memory.read_text()), **change}))
+    assert programs.find() == (7, 2, 22)
+    assert programs.asked == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", "{}", "[" * 100000, "\udc80"])
+def test_a_memory_of_another_shape_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    programs = Programs(tmp_path, monkeypatch)
+    programs.find()
+    programs.memory.write_text(content, errors="surrogateescape")
+    assert programs.find() == (7, 2, 22)
+    assert programs.asked == 2
+
+
+def test_a_memory_that_is_a_link_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = Programs(tmp_path, monkeypatch)
+    programs.find()
+    programs.memory.rename(tmp_path / "elsewhere")
+    programs.memory.symlink_to(tmp_path / "elsewhere")
+    assert programs.find() == (7, 2, 22)
+    assert programs.asked == 2
 
 
 def test_none_has_a_hint_that_mends_it(tmp_path: Path) -> None:

@@ -114,6 +114,31 @@ def test_a_service_in_a_machine_is_reached_and_ends_with_the_command(tmp_path: P
     assert gone(number)
 
 
+def test_two_machines_at_once_have_their_own_memory_and_end_each_for_itself(tmp_path: Path) -> None:
+    toml, module = config(tmp_path, listens("web")), file(tmp_path, guests.SERVES)
+    words = (*KVM, module, "--wasmcfgfile", toml)
+    with (
+        Running(*words, "--memory", "288", listeners=1, env=env()) as one,
+        Running(*words, "--memory", "320", listeners=1, env=env()) as other,
+    ):
+        for running, memory in ((one, b"288M"), (other, b"320M")):
+            assert memory in Path(f"/proc/{machine(running)}/cmdline").read_bytes().split(b"\0")
+        with (
+            socket.create_connection(one.at("web"), 30) as first,
+            socket.create_connection(other.at("web"), 30) as second,
+        ):
+            second.sendall(b"still")
+            assert second.recv(100) == b"still"
+            first.sendall(b"both")
+            assert first.recv(100) == b"both"
+            number = machine(one)
+            assert one.end(signal.SIGTERM)[0] == -signal.SIGTERM
+            assert gone(number)
+            second.sendall(b" there")
+            assert second.recv(100) == b" there"
+        assert other.end(signal.SIGTERM)[0] == -signal.SIGTERM
+
+
 def test_nothing_is_left_of_a_machine_whose_command_is_killed(tmp_path: Path) -> None:
     """Neither QEMU nor its ports; nor is there ever a file or a socket with a name."""
     temporary = tmp_path / "temporary"

@@ -73,6 +73,8 @@ def _choose(options: Options, log: Logger) -> str:
 
     if options.backend == "auto" and options.require is None and not any(map(os.path.exists, _SIGNS)):
         return "nil"
+    if options.backend == "kvm" and options.require is None:
+        return "kvm"  # there is nothing to choose, and 10 ms to load what would
     from donjon.errors import UsageError
     from donjon.keep.launch import TSM
     from donjon.platform import BACKENDS

@@ -683,7 +683,8 @@ _LIST = (
         group="Simulate",
         arguments=(Argument("DIR", "where its keys are kept; not there yet, or empty", default="lab", files=True),),
         details="Its evidence has the real formats and proves nothing. A Steward accepts it if it is given the lab's "
-        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated.",
+        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated. "
+        "With its firmware.fd virtual machines are measured that `donjon run --backend kvm --sim lab` starts.",
         examples=(
             ("donjon sim init", "makes lab"),
             ("donjon steward serve --roots lab/roots.toml --policy steward.toml", "a Steward that believes it"),

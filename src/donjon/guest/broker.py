@@ -20,7 +20,7 @@ import os
 import select
 import time
 
-from donjon.errors import DonjonError, ParseError, PlatformError
+from donjon.errors import DonjonError, ParseError, PlatformError, words_of
 from donjon.guest.evidence import SECONDS as EVIDENCE_SECONDS
 from donjon.guest.evidence import begin
 from donjon.guest.requests import answer, failure, pair, receive, send
@@ -241,9 +241,19 @@ class Broker:
         if self._collecting is not None or not self._wanted:
             return
         asker, report_data = self._wanted.pop(0)
-        ours, theirs = pair()
-        pid = begin(self._place, report_data, asker, theirs)
-        theirs.close()
+        try:
+            ours, theirs = pair()
+            try:
+                pid = begin(self._place, report_data, asker, theirs)
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        except OSError as error:
+            _send(asker, failure(PlatformError(f"cannot start a process for evidence: {words_of(error)}")))
+            self._collect()
+            return
         self.serve(ours, EVIDENCE)
         descriptor = os.pidfd_open(pid)
         self._collecting = (pid, time.monotonic() + EVIDENCE_SECONDS, asker)

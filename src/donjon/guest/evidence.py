@@ -59,7 +59,7 @@ def _named(place: Place) -> bytes:
     try:
         poller = select.poll()
         poller.register(reader, select.POLLIN)
-        while (left := end - time.monotonic()) > 0:
+        while len(data) <= LONGEST and (left := end - time.monotonic()) > 0:
             if poller.poll(left * 1000):
                 more = os.read(reader, LONGEST)
                 if not more:

@@ -6,13 +6,13 @@ that a build takes from outside, and nothing is used before it was compared with
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 
 from donjon.errors import ParseError, PlatformError, words_of
 from donjon.log import printable
+from donjon.sums import sha256
 
 __all__ = ["ARCHIVES", "FORMAT", "Lock", "Package", "load", "parse"]
 
@@ -117,7 +117,7 @@ def parse(data: bytes, name: str = "lock.json") -> Lock:
     files = [package.file for package in packages]
     if len(set(files)) < len(files):
         raise ParseError(f"{name}: expected each package once")
-    return Lock(packages, hashlib.sha256(data).hexdigest(), whole["snapshot"])
+    return Lock(packages, sha256(data).hex(), whole["snapshot"])
 
 
 def _package(row: object, where: str) -> Package:

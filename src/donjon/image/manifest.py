@@ -6,12 +6,12 @@ that of its manifest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import stat
 
 from donjon.errors import ParseError
 from donjon.image.recipe import VARIANTS
+from donjon.sums import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def make(
 
 
 def _sized(data: bytes) -> dict[str, object]:
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {"size": len(data), "sha256": sha256(data).hex()}
 
 
 def _content(entry: Entry, origin: str | None) -> dict[str, object]:

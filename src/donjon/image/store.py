@@ -13,7 +13,6 @@ built. Directories appear whole: they are made beside, and renamed. Whoever is l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, wo
 from donjon.image import lock as locks
 from donjon.image import manifest as manifests
 from donjon.image.recipe import VARIANTS
+from donjon.sums import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def source() -> str:
 
 def key(lock: Lock, variant: str, sources: str | None = None) -> str:
     """The name of what a build would give now, 32 hex digits."""
-    whole = hashlib.sha256(f"{manifests.FORMAT} {lock.digest} {variant}\n".encode())
+    whole = f"{manifests.FORMAT} {lock.digest} {variant}\n"
     root = sources or source()
     for path in sorted(_sources(f"{root}/donjon")):
         with open(path, "rb") as file:
-            content = hashlib.sha256(file.read()).hexdigest()
-        whole.update(f"{path.removeprefix(root)} {content}\n".encode())
-    return whole.hexdigest()[:32]
+            content = sha256(file.read()).hex()
+        whole += f"{path.removeprefix(root)} {content}\n"
+    return sha256(whole.encode()).hex()[:32]
 
 
 def _sources(top: str) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _open(directory: str, hint: str) -> Image:
         manifest = manifests.parse(data, f"{directory}/manifest.json")
     except ParseError as error:
         raise damaged(directory, str(error)) from error
-    image = Image(directory, manifest, hashlib.sha256(data).hexdigest())
+    image = Image(directory, manifest, sha256(data).hex())
     if _seen(directory) != _now(image):
         check(image)
     return image
@@ -173,6 +173,8 @@ def check(image: Image) -> None:
     Raises:
         VerifyError: one differs. PlatformError: one cannot be read.
     """
+    import hashlib
+
     before = _now(image)
     for name, about in image.manifest["files"].items():
         path = f"{image.directory}/{name}"
@@ -209,7 +211,7 @@ def read(image: Image, name: str) -> bytes:
         raise damaged(image.directory, f"{name} is missing") from error
     except OSError as error:
         raise PlatformError(f"cannot read {path}: {words_of(error)}", "check who may read it") from error
-    if len(data) != about["size"] or hashlib.sha256(data).hexdigest() != about["sha256"]:
+    if len(data) != about["size"] or sha256(data).hex() != about["sha256"]:
         raise damaged(image.directory, f"{name}: expected {about['size']} bytes, SHA-256 {about['sha256']}")
     return data
 
@@ -254,7 +256,7 @@ def publish(draft: str, directory: str) -> Image:
     """
     with open(f"{draft}/manifest.json", "rb") as file:
         data = file.read()
-    image = Image(draft, manifests.parse(data, "manifest.json"), hashlib.sha256(data).hexdigest())
+    image = Image(draft, manifests.parse(data, "manifest.json"), sha256(data).hex())
     _note_seen(draft, _now(image))
     try:
         os.rename(draft, directory)

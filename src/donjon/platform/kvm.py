@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from donjon.errors import words_of
+from donjon.platform import remembered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def probe(
     closed = _closed(device, modules)
     if closed is not None:
         return closed
-    path = _memory_file() if memory is None else memory
+    path = remembered.file("kvm.json") if memory is None else memory
     key = _key(device, modules)
     found = None if anew or not key else _recall(path, key)
     if found is not None:
@@ -112,7 +113,7 @@ def probe(
         command = (sys.executable, "-IS", os.path.join(os.path.dirname(__file__), "_trial.py"), device)
     found = replace(_judge(_attempt(command, seconds)), modules=modules)
     if key and found.state in ("works", "emulated", "version", "silent"):
-        _remember(path, key, found)
+        remembered.remember(path, {"key": key, **asdict(found)})
     return found
 
 
@@ -228,14 +229,6 @@ def _judge(answer: bytes | None) -> Kvm:
     return Kvm("works", "", None, api, seconds)
 
 
-def _memory_file() -> str:
-    """The user's; "" where there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # its specification: ignore what is not absolute
-        base = os.path.expanduser("~/.cache") if os.environ.get("HOME", "~") else ""
-    return f"{base}/donjon/kvm.json" if base.startswith("/") else ""
-
-
 def _key(device: str, modules: tuple[str, ...]) -> str:
     """For how long an answer holds: this start of the kernel, with these modules, and the trial as it is now."""
     try:
@@ -247,20 +240,19 @@ def _key(device: str, modules: tuple[str, ...]) -> str:
 
 
 def _recall(path: str, key: str) -> Kvm | None:
-    if not path:
+    kept = remembered.recall(path)
+    if kept is None:
+        return None
+    found, written = kept
+    if not isinstance(found, dict):
         return None
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
-                return None  # somebody else has put it there
-            found = json.loads(file.read(MAX_ANSWER))
         if found.pop("key") != key:
             return None
         kvm = of_json(found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (TypeError, KeyError):
         return None
-    return None if kvm.state == "silent" and not 0 <= time.time() - about.st_mtime < BRIEF else kvm
+    return None if kvm.state == "silent" and not 0 <= time.time() - written < BRIEF else kvm
 
 
 def of_json(found: dict[str, Any]) -> Kvm:
@@ -278,19 +270,3 @@ def of_json(found: dict[str, Any]) -> Kvm:
     if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError("kvm: expected numbers")
     return kvm
-
-
-def _remember(path: str, key: str, found: Kvm) -> None:
-    """Write it whole; whatever is wrong costs the next one the time of a trial."""
-    if not path:
-        return
-    draft = f"{path}.{os.urandom(8).hex()}.new"
-    with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        try:
-            with open(draft, "x", encoding="utf-8") as file:
-                json.dump({"key": key, **asdict(found)}, file)
-            os.replace(draft, path)
-        except OSError:
-            os.unlink(draft)
-            raise

@@ -1,4 +1,9 @@
-"""Finds QEMU, which holds virtual machines, and says how to get it where there is none."""
+"""Finds QEMU, which holds virtual machines, and says how to get it where there is none.
+
+QEMU takes 20 ms to say its version, a tenth of what `donjon run` does until its machine starts, so what it said is kept
+in the user's cache, for as long as the program is the same file. A script in its place may start another QEMU any time:
+it is asked each time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import subprocess
 
 from donjon.errors import PlatformError, words_of
 from donjon.log import printable
+from donjon.platform import remembered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +28,7 @@ OLDEST = (7, 2)
 """The oldest version that was tried."""
 SECONDS = 20.0
 """How long it may take to say its version."""
+ELF = b"\x7fELF"
 VERSION = re.compile(rb"QEMU emulator version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
 
 # ID or ID_LIKE in os-release(5) -> the command that installs it.
@@ -57,11 +64,12 @@ class Qemu:
         return f"QEMU {'.'.join(map(str, self.version))} ({self.path})"
 
 
-def find(search: str | None = None) -> Qemu:
+def find(search: str | None = None, memory: str | None = None) -> Qemu:
     """The QEMU of this machine.
 
     Args:
         search: directories as in PATH; None, those of PATH.
+        memory: the file that remembers what it said; None is that of the user, "" is none.
     Raises:
         PlatformError: there is none, it does not run, or it is older than OLDEST.
     """
@@ -69,6 +77,23 @@ def find(search: str | None = None) -> Qemu:
     if path is None:
         raise PlatformError(f"cannot start a virtual machine: there is no {NAMES[0]} in PATH", how_to_get())
     path = os.path.abspath(path)
+    memory = remembered.file("qemu.json") if memory is None else memory
+    key = _key(path)
+    version = _recall(memory, key)
+    if version is None:
+        version = _ask(path)
+        if key and key == _key(path):
+            remembered.remember(memory, {"key": key, "version": version})
+    if version < OLDEST:
+        raise PlatformError(
+            f"{path}: expected QEMU {'.'.join(map(str, OLDEST))} or later, got {'.'.join(map(str, version))}",
+            f"install a later one, on Debian from backports; {how_to_get()}",
+        )
+    return Qemu(path, version)
+
+
+def _ask(path: str) -> tuple[int, int, int]:
+    """The version that it says it has."""
     try:
         said = subprocess.run(
             [path, "--version"],
@@ -84,13 +109,31 @@ def find(search: str | None = None) -> Qemu:
         raise PlatformError(
             f'{path} --version: expected "QEMU emulator version ...", got "{printable(first)}"', how_to_get()
         )
-    version = int(found[1]), int(found[2]), int(found[3] or 0)
-    if version < OLDEST:
-        raise PlatformError(
-            f"{path}: expected QEMU {'.'.join(map(str, OLDEST))} or later, got {'.'.join(map(str, version))}",
-            f"install a later one, on Debian from backports; {how_to_get()}",
-        )
-    return Qemu(path, version)
+    return int(found[1]), int(found[2]), int(found[3] or 0)
+
+
+def _key(path: str) -> str:
+    """Which file it is: another name, content or version has another; "" for what is no program of the processor's."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != ELF:
+                return ""
+            about = os.fstat(file.fileno())
+    except OSError:
+        return ""  # some may be run and not read
+    times = about.st_mtime_ns, about.st_ctime_ns
+    return " ".join(map(str, (path, about.st_dev, about.st_ino, about.st_size, *times)))
+
+
+def _recall(memory: str, key: str) -> tuple[int, int, int] | None:
+    kept = remembered.recall(memory) if key else None
+    found = kept[0] if kept is not None else None
+    if not isinstance(found, dict) or found.get("key") != key:
+        return None
+    numbers = found.get("version")
+    if not isinstance(numbers, list) or len(numbers) != 3 or not all(type(number) is int for number in numbers):
+        return None
+    return numbers[0], numbers[1], numbers[2]
 
 
 def how_to_get(release: Mapping[str, str] | None = None) -> str:

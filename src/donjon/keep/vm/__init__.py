@@ -75,12 +75,16 @@ def run(
         DonjonError: of the other families, when it could not be started, or the machine failed.
     """
     from donjon.keep.vm.boot import Boot
-    from donjon.keep.vm.session import Session
     from donjon.keep.vm.signals import Signals
 
     launch.check_enclosed()
     boot = Boot(launch, log, backend, debug=debug, accel=accel, memory=memory, firmware=firmware, signatures=signatures)
     with Signals() as signals, boot:
-        session = Session(launch, boot, log, boot_seconds, stdio, signals)
+        log.info(f"virtual machine: {boot.how}", "donjon.keep")
+        log.debug(f"QEMU: {' '.join(boot.words)}", "donjon.keep")
+        process = boot.start()
+        from donjon.keep.vm.session import Session  # while the machine starts
+
+        session = Session(launch, boot, process, log, boot_seconds, stdio, signals)
         session.on_listen, session.on_ready, session.on_mark = on_listen, on_ready, on_mark
         return session.run()

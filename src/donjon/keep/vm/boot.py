@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from donjon.keep.launch import Launch
+    from donjon.keep.vm.process import Process
     from donjon.keep.vm.simulated import Simulated
     from donjon.log import Logger
     from donjon.platform.qemu import Qemu
@@ -166,12 +167,17 @@ class Boot:
             self._held.append(held)
         return found
 
-    def started(self) -> None:
-        """QEMU has what it inherits: it is closed here, so that its end shows."""
+    def start(self) -> Process:
+        """Start QEMU. What it inherits is closed here, so that its end shows."""
+        from donjon.keep.vm.process import Process
+
+        process = Process(self.words, self.inherited)
+        self._stack.callback(process.close)
         for handed in self._handed:
             handed.close()
         if self.simulated is not None:
             self.simulated.started()
+        return process
 
     def greeted(self) -> None:
         """The machine runs, so QEMU listens."""

@@ -17,7 +17,6 @@ from donjon.keep.network import FIRST_PORT, GATE_PORT, Surroundings
 from donjon.keep.vm import BOOT_SECONDS
 from donjon.keep.vm.lines import Lines, Monitor
 from donjon.keep.vm.loop import IN, OUT, Loop
-from donjon.keep.vm.process import Process
 from donjon.keep.vm.streams import Input, Output
 from donjon.keep.vm.trouble import explain
 from donjon.sallyport import frames
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from donjon.keep.vm.collateral import Fetcher
     from donjon.keep.vm.dial import Dialer
     from donjon.keep.vm.loop import Timer
+    from donjon.keep.vm.process import Process
     from donjon.keep.vm.relay import Door, Relay
     from donjon.keep.vm.signals import Signals
     from donjon.log import Logger
@@ -60,6 +60,7 @@ class Session:
     """A machine and what is said with it.
 
     Args:
+        process: the QEMU that was started with what `boot` says.
         boot_seconds: until it greets.
         stdio: descriptors for the guest's stdin, stdout and stderr.
         signals: those that end this process.
@@ -69,6 +70,7 @@ class Session:
         self,
         launch: Launch,
         boot: Boot,
+        process: Process,
         log: Logger,
         boot_seconds: float,
         stdio: tuple[int, int, int],
@@ -103,7 +105,7 @@ class Session:
         if boot.ports:
             self._connect()
         self._fetcher: Fetcher | None = None
-        self._process: Process | None = None
+        self._process = process
         self._word: frames.Exit | frames.Telling | None = None
         self._lost = False
         self._state = State.GREETING
@@ -139,11 +141,7 @@ class Session:
         return self._judge()
 
     def _start(self) -> None:
-        boot, loop = self._boot, self._loop
-        self._log.info(f"virtual machine: {boot.how}", "donjon.keep")
-        self._log.debug(f"QEMU: {' '.join(boot.words)}", "donjon.keep")
-        self._process = process = Process(boot.words, boot.inherited)
-        boot.started()
+        boot, loop, process = self._boot, self._loop, self._process
         if boot.simulated is not None:
             boot.simulated.attend(loop, self._log)
         process.listen_in(loop)
@@ -190,7 +188,6 @@ class Session:
 
     def _qemu_ended(self) -> None:
         """Read what it has left, which is little; then nothing more comes."""
-        assert self._process is not None  # noqa: S101
         self._loop.forget(self._process.ended)
         while not self._port.ended:
             self._receive()
@@ -308,12 +305,11 @@ class Session:
         self._monitor.close()
         if self._console is not None:
             self._console.close()
-        if self._process is not None:
-            self._loop.forget(self._process.ended)
-            # One that has hung up is about to end, and how it ends says why.
-            self._status = self._process.wait(LAST_SECONDS if self._lost and self._word is None else 0)
-            self._said = self._process.said()
-            self._process.close()
+        self._loop.forget(self._process.ended)
+        # One that has hung up is about to end, and how it ends says why.
+        self._status = self._process.wait(LAST_SECONDS if self._lost and self._word is None else 0)
+        self._said = self._process.said()
+        self._process.close()
         if self._fetcher is not None:
             self._fetcher.close()
         if self._dialer is not None:
