@@ -9,9 +9,9 @@ The price is a release of ours when AMD makes a new one.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 
 from donjon.errors import BugError
 from donjon.tee.contract import Roots
@@ -40,7 +40,8 @@ def vendor() -> Roots:
     anchors: dict[str, bytes] = {}
     for name, pinned in PINNED.items():
         product, kind = name.lower().split("/")
-        data = files(__package__).joinpath(f"{kind}_{product}.der").read_bytes()
+        with open(os.path.join(os.path.dirname(__file__), f"{kind}_{product}.der"), "rb") as file:
+            data = file.read()
         if sha256(data).hexdigest() != pinned:
             raise BugError(f"{kind}_{product}.der: expected SHA-256 {pinned}, got {sha256(data).hexdigest()}")
         anchors[name] = data
