@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from datetime import date
 from functools import cache
@@ -49,7 +48,7 @@ class Floors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def shipped() -> Floors:
     """The table that came with this version."""
-    with open(os.path.join(os.path.dirname(__file__), "floors.toml"), "rb") as file:
+    with open(f"{__file__.rpartition('.')[0]}.toml", "rb") as file:
         return msgspec.convert(tomllib.load(file), Floors)
 
 

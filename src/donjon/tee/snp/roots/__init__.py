@@ -9,7 +9,6 @@ The price is a release of ours when AMD makes a new one.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from hashlib import sha256
 
@@ -40,7 +39,7 @@ def vendor() -> Roots:
     anchors: dict[str, bytes] = {}
     for name, pinned in PINNED.items():
         product, kind = name.lower().split("/")
-        with open(os.path.join(os.path.dirname(__file__), f"{kind}_{product}.der"), "rb") as file:
+        with open(f"{__path__[0]}/{kind}_{product}.der", "rb") as file:
             data = file.read()
         if sha256(data).hexdigest() != pinned:
             raise BugError(f"{kind}_{product}.der: expected SHA-256 {pinned}, got {sha256(data).hexdigest()}")
