@@ -19,5 +19,5 @@ def vendor_roots() -> Roots:
 
     Its SHA-256 is 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3; a test compares it.
     """
-    with open(f"{__path__[0]}/roots/sgx_root_ca.der", "rb") as file:
+    with open(f"{__path__[0]}/sgx_root_ca.der", "rb") as file:
         return Roots({"SGX Root CA": file.read()})
