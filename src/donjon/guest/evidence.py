@@ -1,7 +1,8 @@
 """The hardware's evidence, which only root may ask for: by processes that do this one thing and end.
 
 What the kernel's interface returns has passed through the host: certificates beside an SNP report, a whole quote of
-TDX. So it is parsed where neither process 1 nor the sallyport is, without a capability, and for a limited time.
+TDX, which is why there `Place.named` has what the launcher named. So it is parsed where neither process 1 nor the
+sallyport is, without a capability, and for a limited time.
 
 A host that sends no certificate along with an SNP report is asked for it, by the chip's id and the TCB that the report
 has. What it answers is taken if it is the certificate of the key that has signed this very report; if not, or if there
@@ -41,7 +42,7 @@ def check_named(place: Place, digest: bytes) -> None:
     Raises:
         VerifyError: it names another, or none. PlatformError: there is no evidence.
     """
-    named = _named(place)
+    named = _named(place) if place.named is None else place.named
     if named != digest.ljust(len(named), b"\0"):
         raise VerifyError(
             f"launch descriptor: the hardware names the workload {named[:32].hex()}, got {digest.hex()}",
