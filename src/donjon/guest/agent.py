@@ -9,7 +9,7 @@ process 1 nor the hardware's device; renewals are made by makers too, each with 
 What the host sees: every frame. Of a Keep without a TEE that is everything. In a TEE, unless the descriptor says
 `output`, nothing that the workload writes: its standard streams end inside. Until the workload starts, messages about
 the launch leave, as the host has handed over all that they are made of; after that its exit code does, listeners'
-addresses, whom it connects to, and of an error one fixed sentence for its family.
+addresses, whom it connects to, which certificate evidence lacks, and of an error one fixed sentence for its family.
 
 A host that is silent, lies or goes away ends the Keep: all that comes before the start has one deadline together, so
 that no trickle makes it longer; every violation of the protocol and the end of the port is the end here. A host that
