@@ -255,3 +255,15 @@ def test_a_keep_refuses_a_file_that_its_launch_does_not_mean(lab: str, tmp_path:
         session = Session(launch, Place(tee=tee, tsm=str(where)), changed, options={"attest": tee}).run()
     assert session.last(frames.Accept)  # the launch is as it should be
     assert session.last(frames.Failed).message.startswith("launch: expected the package ")
+
+
+def test_a_quote_that_the_host_made_up_names_no_workload(lab: str, tmp_path: Path) -> None:
+    """In a TD quotes come from the host, and nobody inside has verified them. What counts is the TDX module's word."""
+    launch = Launch(ECHO.read_bytes(), None, attest="none")
+    launch.main = File.named("main.wasm", ECHO.read_bytes())
+    digest, other = launch.describe().digest(), bytes(range(32))
+    where = tmp_path / "tsm"
+    with mounted(raw_mount(Path(lab), where, "tdx", digest), where):
+        place = Place(tee="tdx", tsm=str(where), named=other.ljust(48, b"\0"))
+        refused = Session(launch, place, options={"attest": "none"}).run().last(frames.Refuse)
+    assert refused.message == (f"launch descriptor: the hardware names the workload {other.hex()}, got {digest.hex()}")

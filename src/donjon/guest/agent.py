@@ -69,6 +69,7 @@ class Place:
         problem: why no Keep may start here.
         facts: about the kernel, for the log.
         memory: of the machine, in bytes; None where it is not this agent's.
+        named: what the launcher has named, known by a way that is not the host's; None leaves it to the evidence.
         address, gateway, gate_port, first_port: of the network.
     """
 
@@ -82,6 +83,7 @@ class Place:
         problem: str | None = None,
         facts: str = "",
         memory: int | None = None,
+        named: bytes | None = None,
         address: str = GUEST_ADDRESS,
         gateway: str = GUEST_GATEWAY,
         gate_port: int = GATE_PORT,
@@ -89,7 +91,7 @@ class Place:
     ) -> None:
         self.variant, self.tee, self.tsm = variant, tee, tsm
         self.network, self.confined, self.problem, self.facts = network, confined, problem, facts
-        self.memory, self.address, self.gateway = memory, address, gateway
+        self.memory, self.named, self.address, self.gateway = memory, named, address, gateway
         self.gate_port, self.first_port = gate_port, first_port
 
 

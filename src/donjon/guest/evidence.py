@@ -1,7 +1,8 @@
 """The hardware's evidence, which only root may ask for: by processes that do this one thing and end.
 
 What the kernel's interface returns has passed through the host: certificates beside an SNP report, a whole quote of
-TDX. So it is parsed where neither process 1 nor the sallyport is, without a capability, and for a limited time.
+TDX, which is why there `Place.named` has what the launcher named. So it is parsed where neither process 1 nor the
+sallyport is, without a capability, and for a limited time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def check_named(place: Place, digest: bytes) -> None:
     Raises:
         VerifyError: it names another, or none. PlatformError: there is no evidence.
     """
-    named = _named(place)
+    named = _named(place) if place.named is None else place.named
     if named != digest.ljust(len(named), b"\0"):
         raise VerifyError(
             f"launch descriptor: the hardware names the workload {named[:32].hex()}, got {digest.hex()}",
