@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.setting import BenchError, Setting
 
-__all__ = ["GREETED", "MARK", "STARTED", "machine", "run", "serve", "steward"]
+__all__ = ["GREETED", "MARK", "STARTED", "from_snapshot", "machine", "run", "serve", "steward"]
 
 STARTED = re.compile(r"virtual machine: ")
 GREETED = re.compile(r"the machine greets")
@@ -20,6 +20,19 @@ MARK = re.compile(r"the machine's clock: (\w+) ([0-9.]+) s")
 def run(setting: Setting, module: Path, *arguments: str, options: Sequence[str] = ()) -> list[str]:
     """The command that runs a module with our standard descriptors, these arguments, and these options of `run`."""
     return [str(setting.donjon), "run", *options, str(module), *(["--", *arguments] if arguments else [])]
+
+
+def from_snapshot(module: Path, directory: Path, memory: int) -> list[str]:
+    """The command that runs a module in an emulated machine that goes on from a snapshot; the first makes that.
+
+    Args:
+        memory: MiB.
+    """
+    script = (
+        "import sys; from donjon.keep.launch import Launch; from donjon.keep.vm import run; "
+        "sys.exit(run(Launch(sys.argv[1]), accel='tcg', memory=int(sys.argv[3]) << 20, snapshot_for_tests=sys.argv[2]))"
+    )
+    return [sys.executable, "-c", script, str(module), str(directory), str(memory)]
 
 
 def machine(accel: str, memory: int | None = None) -> list[str]:

@@ -71,6 +71,13 @@ def measure(setting: Setting) -> Sequence[Row]:
         steps = [Sample(one[step]) for one in found if step in one]
         if steps:
             rows.append(Row("vm", f"… of that: {WHAT[step]}", "ms", "less", {OURS: steps}))
+    if machine.accel == "tcg":
+        resumed = interleave(
+            {OURS: lambda: resume(setting)}, 1 if setting.quick else setting.rounds, warm_up=1
+        )  # the first makes the snapshot
+        rows.append(
+            Row("vm", "the same from a snapshot, for tests", "ms", "less", resumed, [Target(800)], cpu_unit="ms")
+        )
     size = os.path.getsize(machine.image.initrd) / 1e6
     rows.append(Row("vm", "initramfs, compressed", "MB", "less", {OURS: [Sample(size)]}))
     if not setting.quick:
@@ -105,6 +112,25 @@ def start(setting: Setting, machine: bare.Machine) -> tuple[Sample, dict[str, fl
     if first is None:
         raise BenchError(f"a VM Keep said nothing: {' '.join(text for _, text in lines)[-500:]}")
     return Sample(first, spent[0]), itemise(lines)
+
+
+def resume(setting: Setting) -> Sample:
+    """One start from a snapshot, until the first byte; in milliseconds."""
+    command = donjon_adapter.from_snapshot(setting.wasm("hello"), setting.build / "snapshots", bare.MEMORY)
+    reader, writer = os.pipe()
+    begun = time.perf_counter()
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL, env=setting.environment()
+    ) as process:
+        os.close(writer)
+        with open(reader, "rb", buffering=0) as output:
+            first = output.read(1)
+            sample = Sample((time.perf_counter() - begun) * 1e3, bare.used(descendants(process.pid)))
+            while output.read(65536):
+                pass
+    if not first:
+        raise BenchError("a VM Keep from a snapshot said nothing")
+    return sample
 
 
 def timed(words: int, output: int, begun: float, at_first: Callable[[], None]) -> list[tuple[float, str]]:

@@ -137,7 +137,7 @@ class Shell:
         background = text.endswith("&")
         self._send(f"{{ {text}\n}} </dev/null\n")
         if text.startswith("kill "):
-            self._send(f"wait {text.removeprefix('kill ')} || :\n")
+            self._send(f"wait {text.removeprefix('kill ')} 2> /dev/null || :\n")  # it may have been noticed already
         self._send(f"printf '\\n{MARK} %d\\n' $?\n")
         came, status = "", None
         end = time.monotonic() + (START_SECONDS if background else SECONDS)

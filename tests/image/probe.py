@@ -72,6 +72,15 @@ def certificate() -> bool:
     return bool(made)
 
 
+def vendors() -> dict[str, Any]:
+    """What comes as files beside modules: roots that evidence is verified with, and the lowest version numbers."""
+    from donjon.tee import snp, tdx
+    from donjon.tee.snp import floors
+
+    found: dict[str, Any] = {"snp": sorted(snp.vendor_roots().anchors), "tdx": sorted(tdx.vendor_roots().anchors)}
+    return {**found, "floors": bool(floors.shipped().microcode)}
+
+
 def lockdown() -> str:
     """What the kernel keeps even process 1 from."""
     with open("/sys/kernel/security/lockdown", encoding="ascii") as file:

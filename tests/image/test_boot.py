@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from donjon.image import Image, cpio
+from donjon.tee import snp
 from tests import images
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ sys.path.append("/probe")
 import probe
 probe.main()
 """
-TRIES = ["modules", "engine", "tls", "certificate", "lockdown"]
+TRIES = ["modules", "engine", "tls", "certificate", "vendors", "lockdown"]
 MODULE = re.compile(
     r"usr/lib/(?:python3\.11/(?:lib-dynload/)?|donjon/)(.+?)(?:\.cpython-311-x86_64-linux-gnu|\.abi3)?\.(?:pyc|so)$"
 )
@@ -108,6 +109,7 @@ def test_every_module_in_the_image_can_be_imported_there_and_its_parts_work(
         assert found["tls"]["roots"] > 100
         assert found["tls"]["version"].startswith("OpenSSL 3.0.")
         assert found["certificate"] is True
+        assert found["vendors"] == {"snp": sorted(snp.vendor_roots().anchors), "tdx": ["SGX Root CA"], "floors": True}
         assert "[confidentiality]" in found["lockdown"]
 
 

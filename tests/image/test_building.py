@@ -13,6 +13,7 @@ import pytest
 from donjon.errors import BugError, ParseError, PlatformError, UsageError
 from donjon.image import build, building, fetching, recipe
 from donjon.image.lock import Lock, Package
+from donjon.image.unpacking import Item
 from tests.image.elves import module
 from tests.image.packages import deb
 
@@ -115,6 +116,17 @@ def test_a_download_that_changes_before_it_is_unpacked_is_refused(
     with pytest.raises(ParseError, match=r"libc6\.deb: expected SHA-256 "):
         building._inputs(lock, cache, nothing)
     assert os.listdir(f"{cache}/inputs") == []
+
+
+def test_a_file_beyond_a_link_of_its_package_is_refused(tmp_path: Path, cache: str) -> None:
+    draft, outside = tmp_path / "draft", tmp_path / "outside"
+    draft.mkdir()
+    outside.mkdir()
+    known: dict[str, tuple[str, str]] = {}
+    building._place(str(draft), Item("root/lib", b"", 0o777, str(outside)), "evil", known)
+    with pytest.raises(ParseError, match=r"^evil: root/lib/x/file lies beyond a link$"):
+        building._place(str(draft), Item("root/lib/x/file", b"x", 0o644), "evil", known)
+    assert not list(outside.iterdir())
 
 
 def test_a_kernel_without_a_module_that_is_needed_is_told(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
 from donjon.errors import DonjonError, PlatformError, UsageError, VerifyError
-from donjon.image import find, manifest, store
+from donjon.image import build, find, manifest, store
 from donjon.image import lock as locks
 
 
@@ -45,6 +46,23 @@ def test_an_image_that_was_built_is_found(home: Path) -> None:
     for path in (found.kernel, found.vmlinux, found.initrd, found.initrd_raw, found.sbom):
         assert os.path.isfile(path)
         assert path.startswith(str(home / "cache" / "donjon" / "image" / "images" / "production-"))
+
+
+@pytest.mark.parametrize("what", ["another's", "everybody's"])
+def test_a_cache_that_another_user_may_have_filled_is_refused(
+    home: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    make(built())
+    cache = home / "cache" / "donjon" / "image"
+    if what == "everybody's":
+        cache.chmod(0o777)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: cache.stat().st_uid + 1)
+    for use in (find, build):
+        with pytest.raises(PlatformError) as caught:
+            use()
+        assert caught.value.message.startswith(f"cannot use {cache}: expected a directory of this user's")
 
 
 def test_without_one_the_command_that_makes_it_is_told(home: Path) -> None:

@@ -77,7 +77,8 @@ def opened() -> dict[str, socket.socket]:
     caller = socket.create_connection(listener.getsockname())
     spare = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    return {"listener": listener, "caller": caller, "spare": spare, "datagrams": datagrams}
+    other = socket.create_server(("127.0.0.1", 0))
+    return {"listener": listener, "caller": caller, "spare": spare, "datagrams": datagrams, "other": other}
 
 
 def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[[], object]]:
@@ -96,7 +97,6 @@ def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[
         "write to /tmp": lambda: write("/tmp/donjon-escape"),
         "write beside the directory": lambda: write(f"{folder}/../beside"),
         "read through a link that leads out": lambda: read(f"{folder}/out"),
-        "change the system's file, opened to be read": lambda: os.truncate(f"{folder}/../outside", 0),
         "read the directory's": lambda: read(f"{folder}/inside"),
         "list the directory": lambda: os.listdir(folder),
         "write to the directory's": lambda: write(f"{folder}/inside"),
@@ -158,6 +158,10 @@ def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[
         "listen with a socket that it has": lambda: have["spare"].listen(),
         "resolve a name": lambda: socket.getaddrinfo("localhost.invalid", 80),
         "accept": lambda: have["listener"].accept()[0].close(),
+        "connect by sending": lambda: have["spare"].sendto(b"x", socket.MSG_FASTOPEN, port),
+        "connect by another way of sending": lambda: have["spare"].sendmsg([b"x"], [], socket.MSG_FASTOPEN, port),
+        "connect with a listener that it has": lambda: _turn_round(have["other"], port),
+        "make a file outside empty": lambda: os.truncate(f"{folder}/../outside", 0),
         "write to a connection": lambda: have["caller"].send(b"x"),
         "write to a pipe": lambda: os.write(pipe[1], b"x"),
         "type into the terminal": lambda: call("ioctl", 0, 0x5412, ctypes.addressof(word)),
@@ -199,6 +203,12 @@ def attempts(folder: str, have: dict[str, socket.socket]) -> dict[str, Callable[
         "random bytes": lambda: os.urandom(8),
         "executable memory": _executable,
     }  # fmt: skip
+
+
+def _turn_round(listener: socket.socket, peer: tuple[str, int]) -> None:
+    """Make a listener a socket like any other, and send with it to somebody whom it connects to by that."""
+    listener.shutdown(socket.SHUT_RD)
+    listener.sendto(b"x", socket.MSG_FASTOPEN, peer)
 
 
 def _set_owner(one: socket.socket) -> None:

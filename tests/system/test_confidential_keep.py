@@ -20,13 +20,18 @@ from typing import Any
 
 import pytest
 
+from donjon import sim
 from donjon.errors import VerifyError
 from donjon.guest.agent import Place
 from donjon.image import Image, cpio, manifest
 from donjon.keep import vm
 from donjon.keep.launch import Launch
 from donjon.keep.vm.simulated import Simulated
+from donjon.log import Logger
 from donjon.sallyport import frames
+from donjon.sim.lab import Guest, Lab
+from donjon.tee import snp
+from donjon.tee.simulated import Measured
 from donjon.workload import File
 from tests.guest.sessions import Session
 from tests.images import image, qemu
@@ -148,6 +153,59 @@ def test_a_keep_in_a_measured_machine_gets_its_name_and_proves_it_to_a_client(
         assert keep.end()[0] == -15
 
 
+HELLO = ROOT / "examples/hello/wat/hello.wat"
+
+
+@pytest.mark.parametrize("fetched", [True, False], ids=["fetched", "not to be had"])
+def test_of_snp_a_host_that_sends_no_certificates_is_asked_for_its_keys(
+    lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: bool
+) -> None:
+    """The Steward is offline and has a revocation list, so it needs the certificate from the Keep."""
+    qemu()
+    lists, folder = tmp_path / "lists", tmp_path / "amd"
+    lists.mkdir()
+    folder.mkdir()
+    assert donjon_run("sim", "collateral", "--sim", lab, "--tee", "snp", lists / "list.crl").returncode == 0
+    if fetched:
+        evidence, _ = snp.parse(sim.load(lab).guest("snp").collect(bytes(64)))
+        assert evidence.vek is not None
+        (folder / "vcek").write_bytes(evidence.vek.certificate.encoded)
+    guest = Lab.guest
+
+    def alone(self: Lab, tee: str, workload: bytes = b"", state: str = "", measured: Measured | None = None) -> Guest:
+        return guest(self, tee, workload, state or "report-alone", measured)
+
+    monkeypatch.setattr(Lab, "guest", alone)
+    monkeypatch.setattr("donjon.tee.snp.fetch.BASE", "http://127.0.0.1:1")  # where there is no vendor
+    monkeypatch.setenv("DONJON_AMD_CACHE", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DONJON_IMAGE", image("simulated").directory)
+    policy = "accept_unattested = true\n[collateral]\noffline = true\n"
+    steward = Steward(tmp_path / "steward", lab, policy, ["--collateral", str(lists)])
+    said: list[str] = []
+    out = os.memfd_create("out")
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        toml = config(tmp_path, listens("echo", "tls"), before=steward.toml(), after=steward.roots())
+        launch = Launch(str(HELLO), str(toml), attest="snp", sim=lab)
+        log = Logger(lambda _level, _target, text: said.append(text), "debug")
+        if fetched:
+            assert vm.run(launch, log, stdio=(null, out, null)) == 0
+        else:
+            with pytest.raises(VerifyError, match=r"vek\.present"):
+                vm.run(launch, log, stdio=(null, out, null))
+        answered = [text for text in said if text.startswith("collateral snp vcek-turin-")]
+        assert len(answered) == 1
+        without = [text for text in said if text.startswith("the evidence goes without the certificate of its key")]
+        assert len(without) == (not fetched)
+        certified = [text for text in said if text.startswith(f"certified by the Steward {steward.url} for snp")]
+        assert len(certified) == fetched
+    finally:
+        os.close(out)
+        os.close(null)
+        steward.close()
+
+
 # Tampered with what boots
 
 
@@ -255,3 +313,15 @@ def test_a_keep_refuses_a_file_that_its_launch_does_not_mean(lab: str, tmp_path:
         session = Session(launch, Place(tee=tee, tsm=str(where)), changed, options={"attest": tee}).run()
     assert session.last(frames.Accept)  # the launch is as it should be
     assert session.last(frames.Failed).message.startswith("launch: expected the package ")
+
+
+def test_a_quote_that_the_host_made_up_names_no_workload(lab: str, tmp_path: Path) -> None:
+    """In a TD quotes come from the host, and nobody inside has verified them. What counts is the TDX module's word."""
+    launch = Launch(ECHO.read_bytes(), None, attest="none")
+    launch.main = File.named("main.wasm", ECHO.read_bytes())
+    digest, other = launch.describe().digest(), bytes(range(32))
+    where = tmp_path / "tsm"
+    with mounted(raw_mount(Path(lab), where, "tdx", digest), where):
+        place = Place(tee="tdx", tsm=str(where), named=other.ljust(48, b"\0"))
+        refused = Session(launch, place, options={"attest": "none"}).run().last(frames.Refuse)
+    assert refused.message == (f"launch descriptor: the hardware names the workload {other.hex()}, got {digest.hex()}")

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,6 +173,39 @@ def refused_soon(address: tuple[str, int], seconds: float = 10.0) -> None:
             return
         assert time.monotonic() < end, address
         time.sleep(0.05)
+
+
+def test_the_smallest_machine_runs_a_workload(tmp_path: Path) -> None:
+    """As docs/vm-keeps.md has it."""
+    done = donjon_run(*KVM, "--memory", "160", file(tmp_path, guests.exits(7)), env=env(), seconds=SECONDS)
+    assert done.returncode == 7, done.stderr
+
+
+def test_a_machine_from_a_snapshot_does_what_one_that_boots_does(tmp_path: Path) -> None:
+    """The first makes the snapshot; a file that QEMU cannot read is told."""
+    module, snapshots = file(tmp_path, guests.ARGUMENTS), tmp_path / "snapshots"
+    expected = donjon_run("run", "--backend", "nil", module, "--", "one", "zwei")
+    script = (
+        "import sys; from donjon.keep.launch import Launch; from donjon.keep.vm import run; "
+        "greeted = []; mark = lambda name, moment: greeted.append(moment) if name == 'engine' else None; "
+        "launch = Launch(sys.argv[1], args=['one', 'zwei']); "
+        "code = run(launch, accel='tcg', snapshot_for_tests=sys.argv[2], on_mark=mark); "
+        "sys.stderr.write(f'{code} {greeted}')"
+    )
+    words = [sys.executable, "-c", script, str(module), str(snapshots)]
+
+    def start() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(words, env=environment(env()), capture_output=True, timeout=SECONDS, check=False)
+
+    first, second = start(), start()
+    (kept,) = snapshots.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    for done in (first, second):
+        assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
+    assert first.stderr == second.stderr  # they greeted at the same moment: the first one's machine did
+    assert first.stderr.startswith(b"0 [")
+    kept.write_bytes(kept.read_bytes()[:1_000_000])
+    assert b"PlatformError: QEMU has failed" in start().stderr
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,11 @@ def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options)
         raise UsageError("--sandbox off: a Keep in a virtual machine is always confined there", "remove it")
     if options.sim is not None and backend != "kvm":
         raise UsageError(f"--sim: a machine of {backend} has real hardware", "simulated hardware is for --backend kvm")
+    if backend == "kvm" and options.sim is None and options.attest not in ("auto", "none", "kvm"):
+        raise UsageError(
+            f"--attest {options.attest}: a machine of kvm has no hardware that gives evidence",
+            "--sim LAB simulates some, --backend snp or tdx starts a machine that has it",
+        )
     for option in ("--signatures", "--firmware", "--output"):
         if backend == "kvm" and options.given(option):
             raise UsageError(f"{option} is for machines of snp and tdx, and this one is kvm's", "remove it")

@@ -9,7 +9,7 @@ process 1 nor the hardware's device; renewals are made by makers too, each with 
 What the host sees: every frame. Of a Keep without a TEE that is everything. In a TEE, unless the descriptor says
 `output`, nothing that the workload writes: its standard streams end inside. Until the workload starts, messages about
 the launch leave, as the host has handed over all that they are made of; after that its exit code does, listeners'
-addresses, whom it connects to, and of an error one fixed sentence for its family.
+addresses, whom it connects to, which certificate evidence lacks, and of an error one fixed sentence for its family.
 
 A host that is silent, lies or goes away ends the Keep: all that comes before the start has one deadline together, so
 that no trickle makes it longer; every violation of the protocol and the end of the port is the end here. A host that
@@ -69,6 +69,7 @@ class Place:
         problem: why no Keep may start here.
         facts: about the kernel, for the log.
         memory: of the machine, in bytes; None where it is not this agent's.
+        named: what the launcher has named, known by a way that is not the host's; None leaves it to the evidence.
         address, gateway, gate_port, first_port: of the network.
     """
 
@@ -82,6 +83,7 @@ class Place:
         problem: str | None = None,
         facts: str = "",
         memory: int | None = None,
+        named: bytes | None = None,
         address: str = GUEST_ADDRESS,
         gateway: str = GUEST_GATEWAY,
         gate_port: int = GATE_PORT,
@@ -89,7 +91,7 @@ class Place:
     ) -> None:
         self.variant, self.tee, self.tsm = variant, tee, tsm
         self.network, self.confined, self.problem, self.facts = network, confined, problem, facts
-        self.memory, self.address, self.gateway = memory, address, gateway
+        self.memory, self.named, self.address, self.gateway = memory, named, address, gateway
         self.gate_port, self.first_port = gate_port, first_port
 
 

@@ -9,6 +9,8 @@ hostile, and so is who answers:
 - a connection out comes by the network, its announcement by the port, in any order; likewise a peer's name and its
   connection. Each waits for the other. What comes in at the gate comes from the host: inside, nobody can play it
 - evidence is had one at a time, in a process that ends, however many ask
+- of collateral the host has one request at a time. One that it answers too late holds up nobody again: until it has,
+  there is no other. What has come is kept for the next evidence, unless whoever got it says that it is not fit
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from donjon.errors import DonjonError, ParseError, PlatformError, words_of
 from donjon.guest.evidence import SECONDS as EVIDENCE_SECONDS
 from donjon.guest.evidence import begin
 from donjon.guest.requests import answer, failure, pair, receive, send
+from donjon.log import WARN
 from donjon.sallyport import frames
-from donjon.sallyport.machine import DIALS
+from donjon.sallyport.machine import DIALS, Fetched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +51,12 @@ MOST_PEERS, LONGEST_HOST = 8192, 64
 MOST_ARRIVED, MOST_MAKERS = 64, 2
 LONGEST = 4096
 """Bytes of a request."""
+COLLATERAL_SECONDS = 20.0
+"""For the host to fetch it, within what evidence may take, and the making of an identity."""
+LONGEST_COLLATERAL = 16 << 10
+"""Bytes: a certificate has a tenth."""
+KEEP, MAKER, EVIDENCE = range(3)
+"""Who asks."""
 
 
 class Broker:
@@ -70,6 +79,9 @@ class Broker:
         self._makers = 0
         self._wanted: list[tuple[_socket.socket, bytes]] = []
         self._collecting: tuple[int, float, _socket.socket] | None = None  # process, until, who asks
+        self._fetching = ""  # the name of what the host is asked for; "" when nothing is open
+        self._requester: tuple[_socket.socket, float] | None = None  # who waits for it, until
+        self._fetched: dict[str, bytes] = {}  # the last answer
         self._gate: _socket.socket | None = None
         if place.network:  # before there is another process that could take its port
             self._gate = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
@@ -79,7 +91,7 @@ class Broker:
             self._gate.setblocking(False)
             watch(self._gate.fileno(), select.POLLIN, lambda _: self._arrive())
 
-    def serve(self, asked: _socket.socket, maker: bool = False) -> None:
+    def serve(self, asked: _socket.socket, who: int = KEEP) -> None:
         """Answer what comes over this socket, until its other ends are closed."""
 
         def act(_events: int) -> None:
@@ -92,13 +104,13 @@ class Broker:
             if not data:
                 self._forget(asked.fileno())
                 asked.close()
-                self._makers -= maker
+                self._makers -= who == MAKER
                 return
             asker = _asker(descriptor)
             if asker is None:
                 return
             try:
-                self._asked(asker, maker, data.decode().split("\0"))
+                self._asked(asker, who, data.decode().split("\0"))
             except DonjonError as error:
                 _send(asker, failure(error))
             except (ValueError, OSError) as error:
@@ -127,6 +139,8 @@ class Broker:
             self._answer(self._binding, event.id, answer("bound", event.host, str(event.port)))
         elif isinstance(event, frames.DialFailed):
             self._answer(self._waiting, event.id, failure(event.error()))
+        elif isinstance(event, Fetched | frames.CollateralFailed):
+            self._have_fetched(event)
         elif isinstance(event, frames.BindFailed):
             self._answer(self._binding, event.id, failure(event.error()))
         elif isinstance(event, frames.Peer):
@@ -149,6 +163,9 @@ class Broker:
         _expire(self._binding, now, "the host does not answer")
         _expire(self._expected, now, "the host has not delivered the connection")
         _expire(self._curious, now, "the host has not said who that is")
+        if self._requester is not None and now > self._requester[1]:
+            _send(self._requester[0], failure(PlatformError("the host does not answer")))
+            self._requester = None
         for port, (connection, end) in list(self._arrived.items()):
             if now > end:
                 del self._arrived[port]
@@ -159,19 +176,19 @@ class Broker:
 
     # ---- requests
 
-    def _asked(self, asker: _socket.socket, maker: bool, fields: list[str]) -> None:
+    def _asked(self, asker: _socket.socket, who: int, fields: list[str]) -> None:
         now = time.monotonic()
         match fields:
-            case ["reach", host, port]:
+            case ["reach", host, port] if who != EVIDENCE:
                 if self._gate is None:
                     raise PlatformError("the machine has no network card")
                 if len(self._waiting) + len(self._expected) >= DIALS:
                     raise PlatformError(f"cannot connect to {host}:{port}: {DIALS} other connections are being made")
                 self._waiting[self._machine.dial(host, int(port))] = (asker, now + DIAL_SECONDS)
-            case ["listening", name, prot, host, port, guest_port] if not maker:
+            case ["listening", name, prot, host, port, guest_port] if who == KEEP:
                 number = self._machine.listening(name, prot, host, int(port), int(guest_port))
                 self._binding[number] = (asker, now + DIAL_SECONDS)
-            case ["peer", guest_port, source_port] if not maker:
+            case ["peer", guest_port, source_port] if who == KEEP:
                 key = int(guest_port), int(source_port)
                 if key in self._peers:
                     host, outside = self._peers.pop(key)
@@ -180,10 +197,16 @@ class Broker:
                     raise PlatformError("the host has not said who that is")
                 else:
                     self._curious[key] = (asker, now + PEER_SECONDS)
-            case ["identity"] if not maker:
+            case ["identity"] if who == KEEP:
                 self._make(asker)
-            case ["evidence", text] if maker:
+            case ["evidence", text] if who == MAKER:
                 self._want(asker, bytes.fromhex(text))
+            case ["collateral", name] if who == EVIDENCE:
+                self._fetch(asker, name)
+            case ["unfit", text] if who == EVIDENCE:
+                self._fetched.clear()
+                self._machine.log(WARN, "donjon.guest", text)
+                _send(asker, answer("noted"))
             case _:
                 raise ParseError("request of a Keep: expected one that it may make")
 
@@ -201,7 +224,7 @@ class Broker:
             theirs.close()
         _, reader = making.give_away()
         self._makers += 1
-        self.serve(ours, maker=True)
+        self.serve(ours, MAKER)
         _send(asker, b"making\0", reader)
         os.close(reader)
 
@@ -219,11 +242,19 @@ class Broker:
             return
         asker, report_data = self._wanted.pop(0)
         try:
-            pid = begin(self._place, report_data, asker)
+            ours, theirs = pair()
+            try:
+                pid = begin(self._place, report_data, asker, theirs)
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
         except OSError as error:
             _send(asker, failure(PlatformError(f"cannot start a process for evidence: {words_of(error)}")))
             self._collect()
             return
+        self.serve(ours, EVIDENCE)
         descriptor = os.pidfd_open(pid)
         self._collecting = (pid, time.monotonic() + EVIDENCE_SECONDS, asker)
 
@@ -235,6 +266,31 @@ class Broker:
             self._collect()
 
         self._watch(descriptor, select.POLLIN, ended)
+
+    def _fetch(self, asker: _socket.socket, name: str) -> None:
+        """Have the host fetch what the TEE's vendor publishes under this name."""
+        if name in self._fetched:
+            _send(asker, b"collateral\0" + self._fetched[name])
+            return
+        if self._fetching:
+            raise PlatformError("the host has not answered an earlier request")
+        self._machine.collateral(f"{self._place.tee} {name}")
+        self._fetching, self._requester = name, (asker, time.monotonic() + COLLATERAL_SECONDS)
+
+    def _have_fetched(self, event: Fetched | frames.CollateralFailed) -> None:
+        """Pass it on as it is: whoever asked verifies it."""
+        name, self._fetching = self._fetching, ""
+        if isinstance(event, frames.CollateralFailed):
+            data = failure(PlatformError(f"the host cannot fetch it: {event.message}"))
+        elif len(event.data) > LONGEST_COLLATERAL:
+            text = f"expected at most {LONGEST_COLLATERAL} bytes, got {len(event.data)}"
+            data = failure(ParseError(f"the host's answer: {text}"))
+        else:
+            self._fetched = {name: event.data}
+            data = b"collateral\0" + event.data
+        if self._requester is not None:
+            _send(self._requester[0], data)
+            self._requester = None
 
     # ---- connections that come in through the gate
 

@@ -6,7 +6,8 @@ What happens here, in this order:
     0  descriptors 0 to 2: without a console the kernel starts process 1 without any, and the next file would be stdin
     1  mounts: /proc, /sys, /dev, and a /tmp of 1 MiB, each without what it does not need
     2  kernel modules for the hardware that is there: a network card's, a TEE's; nothing is probed for
-    3  in a TEE: the processor must have RDRAND, as every other source of randomness here is the host's
+    3  in a TEE: the processor must have RDRAND, as every other source of randomness here is the host's; in a TD, what
+       the launcher has named is asked of the TDX module, as a quote is the host's to give
     4  the network: an address of our own, no route, no name service; IPv6 is off
     5  the sallyport's port
     6  no more modules, no other kernel, no user namespaces, no io_uring, no devices but /dev/null and its like; the
@@ -105,6 +106,7 @@ def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> N
 
         linux.configure("lo", "127.0.0.1", "255.0.0.0")
         linux.configure(_interface(), GUEST_ADDRESS, "255.255.255.0")
+    named, unnamed = _named(tee)
     mark("modules")
     ports.append(_port())
     mark("port")
@@ -119,7 +121,8 @@ def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> N
         tsm=TSM,
         network=network,
         confined=True,
-        problem=_no_randomness() if tee is not None else None,
+        problem=unnamed or (_no_randomness() if tee is not None else None),
+        named=named,
         facts=facts(),
         memory=_memory(),
     )
@@ -219,6 +222,21 @@ def _hardware() -> str | None:
     if os.path.isdir("/sys/devices/system/cpu/sev") or os.path.isdir("/sys/bus/platform/devices/sev-guest"):
         return "snp"
     return "tdx" if "tdx_guest" in _flags() else None
+
+
+def _named(tee: str | None) -> tuple[bytes | None, str | None]:
+    """What the launcher has named, where evidence that says so is the host's to give; and what is wrong with that.
+
+    A report of SNP comes from the processor, sealed. A quote of TDX comes from the host, which could make one up.
+    """
+    from donjon.guest.linux import td_config
+
+    if tee != "tdx":
+        return None, None
+    try:
+        return td_config(), None
+    except OSError as error:
+        return None, f"the TDX module does not say what this machine was started for: {error.strerror}"
 
 
 def _speaks() -> str | None:

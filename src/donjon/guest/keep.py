@@ -99,7 +99,9 @@ def maker_of(workload: Workload, place: Place, requests: _socket.socket) -> Call
         if place.confined:
             confine(MAKER)
         launch = workload.launch(place.tsm)
-        network.use(Enclosed(Asker(requests), place.address, place.first_port, place.tee or ""))
+        enclosed = Enclosed(Asker(requests), place.address, place.first_port, place.tee or "")
+        enclosed.simulated = place.variant == "simulated"
+        network.use(enclosed)
         from donjon.keep.files import names_of
 
         return attest.maker(launch, names_of(launch.config))(say)

@@ -8,6 +8,8 @@ asks beside the process that it is of, and neither gets the other's answer. Fiel
     peer, GUEST PORT, SOURCE PORT                    from the Keep    -> peer, HOST, PORT: who it is, as the host says
     identity                                         from the Keep    -> making, with the pipe that a maker writes to
     evidence, HEX                                    from a maker     -> evidence, and behind the NUL the bytes
+    collateral, NAME                                 from what makes  -> collateral, and behind the NUL the bytes
+    unfit, TEXT                                      evidence         -> noted: it was not that; the text is a warning
                                                      any              -> failed, FAMILY, MESSAGE, HINT
 
 The Keep itself cannot ask for evidence: what it can get is a fresh key with a certificate, made by a process that is

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
 from donjon.image import fetching, kernel, recipe, store, unpacking
 from donjon.image import lock as locks
+from donjon.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ def build(variant: str = "production", progress: Progress | None = None, out: st
         )
     lock = locks.load()
     directory = os.path.abspath(out) if out else store.image_folder(variant, lock)
+    store.check_owner()
     if not out and (image := _found(directory, say)):
         return image
     cache = store.folder()
     try:
+        os.makedirs(cache, 0o700, exist_ok=True)
         for name in ("segments", "inputs", "images"):
             os.makedirs(f"{cache}/{name}", 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
@@ -241,7 +244,10 @@ def _unxz(data: bytes | None, name: str) -> bytes | None:
 
 def _place(draft: str, item: Item, package: str, known: dict[str, tuple[str, str]]) -> None:
     path = f"{draft}/{item.path}"
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    above = os.path.dirname(path)
+    if os.path.relpath(os.path.realpath(above), os.path.realpath(draft)) != (os.path.dirname(item.path) or "."):
+        raise ParseError(f"{package}: {printable(item.path)} lies beyond a link")  # which leads anywhere
+    os.makedirs(above, 0o700, exist_ok=True)
     if item.link:
         os.symlink(item.link, path)
         known[item.path] = (package, "")

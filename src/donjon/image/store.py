@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 from donjon.image import lock as locks
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
     from donjon.image.lock import Lock
 
-__all__ = ["Image", "check", "damaged", "find", "find_in", "folder", "image_folder", "key", "publish", "read", "source"]
+__all__ = [
+    "Image", "check", "check_owner", "damaged", "find", "find_in", "folder", "image_folder", "key", "publish", "read",
+    "source",
+]  # fmt: skip
 
 SEEN = "seen.json"
 """Size and time of each file when its digest was last compared: what has not changed since is not read again."""
@@ -91,6 +95,25 @@ def folder() -> str:
     return f"{base}/donjon/image"
 
 
+def check_owner() -> None:
+    """Refuse a cache that another user has put there: what is in it is run, an interpreter among it.
+
+    Raises:
+        PlatformError: it is another's, or anybody may write there.
+    """
+    path = folder()
+    try:
+        about = os.stat(path)
+    except OSError:
+        return  # there is none, or whoever opens something in it will say
+    if about.st_uid != os.geteuid() or about.st_mode & stat.S_IWOTH:
+        raise PlatformError(
+            f"cannot use {path}: expected a directory of this user's that not everybody may write to, got one of user "
+            f"{about.st_uid} with mode {stat.S_IMODE(about.st_mode):o}",
+            "set XDG_CACHE_HOME to a directory that is yours",
+        )
+
+
 def source() -> str:
     """The directory that holds the package `donjon`."""
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -136,6 +159,7 @@ def find(variant: str = "production") -> Image:
                 f"unset it, or build one with `{BUILD}{words} --out DIR`",
             )
         return image
+    check_owner()
     return _open(image_folder(variant, locks.load()), f"`{BUILD}{words}` makes it")
 
 

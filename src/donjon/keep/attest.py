@@ -105,7 +105,7 @@ def about(launch: Launch, source: Source) -> str:
     """The TEE, and whether it is real, for a message."""
     if source.tee == "kvm":
         return "kvm (no TEE: the host can read and change it)"
-    return f"{'simulated ' if launch.sim is not None else ''}{source.tee}"
+    return f"{'simulated ' if launch.sim is not None or network.current().simulated else ''}{source.tee}"
 
 
 def detect(tsm: str) -> str:

@@ -61,7 +61,13 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 
 
 class Surroundings:
-    """Those of a Keep that is a process of this machine."""
+    """Those of a Keep that is a process of this machine.
+
+    Attributes:
+        simulated: its TEE is, for messages: a machine that runs the image with simulated hardware.
+    """
+
+    simulated = False
 
     def bind(self, file: Listen) -> tuple[socket.socket, str, int]:
         """A listening socket, and the host and port under which clients find it.

@@ -76,12 +76,13 @@ DENIED: dict[str, dict[str, tuple[int | None, int | None]]] = {
         "setresuid": (117, 147), "setresgid": (119, 149), "setfsuid": (122, 151), "setfsgid": (123, 152),
         "setgroups": (116, 159), "capset": (126, 91),
     },
-    "whose a file is, and what it may": {
+    # Also truncate: Landlock covers it from ABI 3 on only, and who has a file open has ftruncate.
+    "whose a file is, what it may, and a file by its name": {
         "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
         "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6),
         "fsetxattr": (190, 7), "setxattrat": (463, 463), "removexattr": (197, 14), "lremovexattr": (198, 15),
         "fremovexattr": (199, 16), "removexattrat": (466, 466), "file_setattr": (469, 469), "mknod": (133, None),
-        "mknodat": (259, 33),
+        "mknodat": (259, 33), "truncate": (76, 45),
     },
     "new sockets, and other ways to talk": {
         "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
@@ -93,7 +94,7 @@ DENIED: dict[str, dict[str, tuple[int | None, int | None]]] = {
     },
 }
 CHANGING: dict[str, tuple[int | None, int | None]] = {
-    "truncate": (76, 45), "creat": (85, None), "utime": (132, None), "utimes": (235, None), "futimesat": (261, None),
+    "creat": (85, None), "utime": (132, None), "utimes": (235, None), "futimesat": (261, None),
     "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "link": (86, None), "linkat": (265, 37),
     "symlink": (88, None), "symlinkat": (266, 36), "unlink": (87, None), "unlinkat": (263, 35), "mkdir": (83, None),
     "mkdirat": (258, 34), "rmdir": (84, None),
@@ -102,7 +103,7 @@ CHANGING: dict[str, tuple[int | None, int | None]] = {
 ASKED: dict[str, tuple[int | None, int | None]] = {
     "open": (2, None), "openat": (257, 56), "openat2": (437, 437), "utimensat": (280, 88), "clone": (56, 220),
     "clone3": (435, 435), "kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261), "ioctl": (16, 29),
-    "fcntl": (72, 25),
+    "fcntl": (72, 25), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
 }
 """Refused by their arguments, see `_conditions`."""
 # fmt: on
@@ -115,6 +116,9 @@ IOCTLS = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 types into the user's shell."""
 FCNTLS = (8, 15, 1026)
 """F_SETOWN, F_SETOWN_EX (whom a descriptor sends signals), F_NOTIFY."""
+MSG_FASTOPEN = 0x20000000
+"""Sending with it connects, to any address, which Landlock does not see; and shutdown() makes a socket for that of any
+listener."""
 
 LD, JA, JEQ, JGE, JSET, RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06  # <linux/bpf_common.h>
 NUMBER, ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
@@ -189,7 +193,11 @@ def _conditions(writable: bool) -> dict[str, list[Instruction]]:
     """Of each call that is refused by its arguments, what decides; it ends in a verdict."""
     deny, allow = _refuse(errno.EPERM), (RET, 0, 0, ALLOW)
     own = [_low(0), (JEQ, 0, 1, PID), allow, deny]  # numbers of processes have 32 bits
+    flags = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
     found: dict[str, list[Instruction]] = {
+        name: [_low(argument), (JSET, 0, 1, MSG_FASTOPEN), deny, allow] for name, argument in flags.items()
+    }
+    found |= {
         # A thread of this process, in no namespace of its own; the flags of clone3 lie behind a pointer, and libraries
         # take the other call for ENOSYS only.
         "clone": [_low(0), (JSET, 0, 2, CLONE_THREAD), (JSET, 1, 0, CLONE_NAMESPACES), allow, deny],

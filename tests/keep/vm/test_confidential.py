@@ -156,6 +156,16 @@ def test_an_option_that_would_do_nothing_is_refused(given: tuple[str, ...], comp
     assert not (tmp_path / "pid").exists()
 
 
+def test_evidence_that_a_machine_of_kvm_cannot_give_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    toml = config(tmp_path, 'kind = "listen"\nname = "x"\nport = 0')
+    words = ("run", "--backend", "kvm", "--attest", "snp", file(tmp_path, guests.RETURNS), "--wasmcfgfile", toml)
+    done = donjon_run(*words, env=standin(tmp_path, "agent()"))
+    assert done.returncode == 2
+    assert b"--attest snp: a machine of kvm has no hardware that gives evidence" in done.stderr
+    assert b"--sim LAB" in done.stderr
+    assert not (tmp_path / "pid").exists()
+
+
 def test_a_directory_of_the_host_is_refused_before_anything_starts(tmp_path: Path) -> None:
     toml = config(tmp_path, 'kind = "dir"\nhost = "."\nguest = "/"\nmode = "rw"')
     env = standin(tmp_path, "agent()")

@@ -300,6 +300,13 @@ def test_what_goes_wrong_is_one_message_and_leaves_nothing(
     assert gone(pid(tmp_path))
 
 
+def test_a_small_machine_that_panics_is_told_how_much_would_do(tmp_path: Path) -> None:
+    env = standin(tmp_path, "tell('guest-reset')")
+    done = donjon_run(*KVM, "--memory", "64", file(tmp_path, guests.RETURNS), env=env)
+    assert done.returncode == 3
+    assert b"it has 64 MiB of memory: give it more with --memory, 256 for a small program; --debug" in done.stderr
+
+
 def test_a_machine_that_says_nothing_is_ended_in_time(tmp_path: Path) -> None:
     env = standin(tmp_path, "time.sleep(600)")
     done = donjon_run(*KVM, "--boot-seconds", "1", file(tmp_path, guests.RETURNS), env=env)

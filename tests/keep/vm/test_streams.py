@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from donjon.keep.vm.lines import Monitor
 from donjon.keep.vm.loop import Loop
 from donjon.keep.vm.streams import Input, Output
 from donjon.sallyport import frames
@@ -236,3 +238,13 @@ def test_a_guest_that_wants_no_more_input_gets_none(loop: Loop, ends: Ends) -> N
         given.refresh()
         loop.turn(0)
         assert move(ends.host, ends.guest) == []
+
+
+def test_a_monitor_that_has_hung_up_already_is_no_failure(loop: Loop) -> None:
+    """A QEMU that has ended at once says why elsewhere."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    monitor = Monitor(ours, loop)
+    loop.turn(0)
+    monitor.close()
+    assert monitor.reason == ""

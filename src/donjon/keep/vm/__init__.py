@@ -49,6 +49,7 @@ def run(
     on_listen: OnListen | None = None,
     on_ready: Callable[[], None] | None = None,
     on_mark: OnMark | None = None,
+    snapshot_for_tests: str | None = None,
 ) -> int:
     """Run a workload in a virtual machine to its end.
 
@@ -68,6 +69,8 @@ def run(
         on_listen: called with name, host and port of each listener once it is bound.
         on_ready: called when everything is open, before the guest's `_start`.
         on_mark: called with names of moments and their nanoseconds by the machine's own clock.
+        snapshot_for_tests: a directory of this user's: an emulated machine goes on from one that was kept there, whose
+            randomness and clock it has, see `donjon.keep.vm.snapshot`. Without emulation it boots, which is as quick.
     Returns:
         The guest's exit code, 0 to 255.
     Raises:
@@ -78,13 +81,24 @@ def run(
     from donjon.keep.vm.signals import Signals
 
     launch.check_enclosed()
-    boot = Boot(launch, log, backend, debug=debug, accel=accel, memory=memory, firmware=firmware, signatures=signatures)
-    with Signals() as signals, boot:
-        log.info(f"virtual machine: {boot.how}", "donjon.keep")
-        log.debug(f"QEMU: {' '.join(boot.words)}", "donjon.keep")
-        process = boot.start()
-        from donjon.keep.vm.session import Session  # while the machine starts
 
-        session = Session(launch, boot, process, log, boot_seconds, stdio, signals)
-        session.on_listen, session.on_ready, session.on_mark = on_listen, on_ready, on_mark
-        return session.run()
+    def boots() -> Boot:
+        return Boot(
+            launch, log, backend, debug=debug, accel=accel, memory=memory, firmware=firmware, signatures=signatures
+        )
+
+    hello = None
+    with boots() as boot:
+        log.info(f"virtual machine: {boot.how}", "donjon.keep")
+        if snapshot_for_tests is not None:
+            from donjon.keep.vm import snapshot
+
+            hello = snapshot.use(launch, boot, boots, snapshot_for_tests, boot_seconds, log)
+        with Signals() as signals:
+            log.debug(f"QEMU: {' '.join(boot.words)}", "donjon.keep")
+            process = boot.start()
+            from donjon.keep.vm.session import Session  # while the machine starts
+
+            session = Session(launch, boot, process, log, boot_seconds, stdio, signals, hello)
+            session.on_listen, session.on_ready, session.on_mark = on_listen, on_ready, on_mark
+            return session.run()

@@ -167,6 +167,17 @@ class Boot:
             self._held.append(held)
         return found
 
+    def resume(self, snapshot: int) -> None:
+        """Have the machine go on from where another one was kept, instead of booting; closes the descriptor in time."""
+        self._stack.callback(os.close, snapshot)
+        self.inherited.append(snapshot)
+        self.words += ["-incoming", f"fd:{snapshot}"]
+
+    @property
+    def accel(self) -> str:
+        """What a machine of kvm runs on: "kvm" or "tcg"."""
+        return self._accel
+
     def start(self) -> Process:
         """Start QEMU. What it inherits is closed here, so that its end shows."""
         from donjon.keep.vm.process import Process

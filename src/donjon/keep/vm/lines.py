@@ -9,6 +9,7 @@ Source: QEMU, docs/interop/qmp-spec.rst, and qapi/run-state.json, SHUTDOWN and S
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 
@@ -91,7 +92,8 @@ class Monitor:
 
     def __init__(self, connection: socket.socket, loop: Loop) -> None:
         self.reason = ""
-        connection.sendall(b'{"execute":"qmp_capabilities"}\n')  # without which it tells of no events
+        with contextlib.suppress(OSError):  # it has ended already, and reading tells
+            connection.sendall(b'{"execute":"qmp_capabilities"}\n')  # without which it tells of no events
         self._lines = Lines(connection, loop, self._take)
 
     def _take(self, line: bytes) -> None:

@@ -6,8 +6,9 @@ A direction holds `BUFFER` bytes at most, and its source is not read while they 
 ended; what is cut is cut on the other side too, by a reset, so that nobody takes half of an answer for the whole. There
 is one exception, and it is QEMU's: a reset inside reaches us as an end.
 
-Whose a connection is, the guest knows by the port that ours comes from. So that port is bound first, then the guest is
-told, then we connect.
+Whose a connection is, the guest knows by the port that ours comes from. It is told once we are connected, and our port
+is one that `connect` has picked: nobody can come from there but us. One that is bound before could be shared by another
+user of this machine, who is then quicker, and taken for the peer.
 
 QEMU's listeners have room for one connection that it has not yet accepted. The kernel drops what is too much, and its
 caller would try again after a second; here such a call is given up at once and repeated after `AGAIN_SECONDS`.
@@ -97,7 +98,7 @@ class Relay:
 
         Args:
             listener: bound and listening; it belongs to the relay from now on.
-            announce: called with our port at QEMU, and the peer's address and port, before QEMU sees the connection.
+            announce: called with our port at QEMU, and the peer's address and port, once QEMU has the connection.
         """
         listener.setblocking(False)
         self._listeners[listener] = door, announce
@@ -108,7 +109,7 @@ class Relay:
 
         Args:
             connection: it belongs to the relay from now on.
-            entered: called once: with our port at QEMU before QEMU sees the connection, or why it is let down.
+            entered: called once: with our port at QEMU once QEMU has the connection, or why it is let down.
         """
         if self._closed or self.full():
             reset(connection)
@@ -237,7 +238,7 @@ class Caller:
             entered(what)
 
     def announce(self, port: int) -> None:
-        """Say what port it will come from."""
+        """Say what port it comes from."""
         self._say(port)
 
     def let_in(self, inside: socket.socket) -> None:
@@ -264,7 +265,6 @@ class Door:
         self._loop = loop
         self._port = port
         self._callers: deque[Caller] = deque()
-        self._source = 0  # the port that the first of them comes from, once it has one
         self._pause = AGAIN_SECONDS
         self._trying = False
 
@@ -280,21 +280,21 @@ class Door:
             caller = self._callers[0]
             inside, problem = None, None
             if caller.waits and time.monotonic() < caller.until:
-                inside, problem = self._connect(caller)
+                inside, problem = self._connect()
                 if problem is not None and problem != errno.ECONNREFUSED:
                     self._loop.after(self._pause, self._try)
                     self._pause = min(2 * self._pause, LONGEST_AGAIN)
                     return
             self._callers.popleft()
-            self._source = 0
             self._pause = AGAIN_SECONDS
             if inside is not None:
+                caller.announce(inside.getsockname()[1])
                 caller.let_in(inside)
             elif caller.waits:
                 caller.let_down(PlatformError("the machine takes no connection"))
         self._trying = False
 
-    def _connect(self, caller: Caller) -> tuple[socket.socket | None, int | None]:
+    def _connect(self) -> tuple[socket.socket | None, int | None]:
         """A connection, if QEMU's queue has room now: on the loopback the handshake is over when `connect` returns."""
         try:
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -302,11 +302,6 @@ class Door:
             return None, error.errno  # out of descriptors: later
         try:
             connection.setblocking(False)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the same port at each attempt
-            connection.bind(("127.0.0.1", self._source))
-            if not self._source:
-                self._source = connection.getsockname()[1]
-                caller.announce(self._source)
             problem = connection.connect_ex(("127.0.0.1", self._port))
             if problem == errno.EINPROGRESS:
                 problem = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -63,6 +63,7 @@ class Session:
         process: the QEMU that was started with what `boot` says.
         boot_seconds: until it greets.
         stdio: descriptors for the guest's stdin, stdout and stderr.
+        hello: what the machine has said already, if it goes on from a snapshot.
         signals: those that end this process.
     """
 
@@ -75,6 +76,7 @@ class Session:
         boot_seconds: float,
         stdio: tuple[int, int, int],
         signals: Signals,
+        hello: frames.Hello | None = None,
     ) -> None:
         self.on_listen: OnListen | None = None
         self.on_ready: Callable[[], None] | None = None
@@ -86,7 +88,8 @@ class Session:
         size = sum(map(len, boot.files.values()))
         self._handover_seconds = HANDOVER_SECONDS + size // SLOWEST + max(0.0, boot_seconds - BOOT_SECONDS)
         self._signals = signals
-        self._machine = HostMachine()
+        self._hello = hello
+        self._machine = HostMachine(hello)
         self._port = Port(boot.port.fileno(), self._machine)
         self._loop = Loop()
         self._outputs = {
@@ -149,6 +152,8 @@ class Session:
         if self._signals.descriptor >= 0:
             loop.watch(self._signals.descriptor, IN, lambda _events: self._signalled())
         self._deadline = loop.after(self._boot_seconds, self._too_slow)
+        if self._hello is not None:
+            self._greeted(self._hello)
 
     def _turn(self) -> None:
         self._port.send()

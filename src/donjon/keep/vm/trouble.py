@@ -18,6 +18,8 @@ PORT_TAKEN = re.compile(r"could not set up host forwarding rule", re.IGNORECASE)
 DAMAGED = re.compile(
     r"(could not open kernel file|error (opening|reading)|could not load|unable to load)", re.IGNORECASE
 )
+ENOUGH = 256
+"""MiB with which a small program runs: what a machine has where nothing else is said."""
 RESET, POWERED_OFF = "guest-reset", "guest-shutdown"
 SIGKILL = 9
 CHECK = "`donjon image info --check` finds out whether the image is damaged"
@@ -53,7 +55,8 @@ def explain(status: int | None, said: str, reason: str, state: str, memory: int)
     if status:
         hint = CHECK if DAMAGED.search(said) else SHOW
         return PlatformError(f"QEMU has failed{while_it}: {said or f'it ended with code {status}'}", hint)
-    hint = f"it has {memory} MiB of memory: give it more with --memory; --debug shows what its kernel says"
+    enough = f", {ENOUGH} for a small program" if memory < ENOUGH else ""
+    hint = f"it has {memory} MiB of memory: give it more with --memory{enough}; --debug shows what its kernel says"
     if reason == RESET:
         return PlatformError(f"the virtual machine's kernel panicked{while_it}", hint)
     if reason == POWERED_OFF:

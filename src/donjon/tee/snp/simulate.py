@@ -41,7 +41,7 @@ from donjon.tee.snp import collateral as addresses
 from donjon.tee.snp import floors
 from donjon.tee.snp import vek as names
 from donjon.tee.snp.certtable import write_table
-from donjon.tee.snp.evidence import encode
+from donjon.tee.snp.evidence import encode, wrap
 from donjon.tee.snp.layout import (
     SIGNED,
     Cpuid,
@@ -436,6 +436,8 @@ WORDS = (
     Word("crl", "revoked", "AMD's list names the ASK, or the ASVK", "crl.revoked"),
     Word("crl", "crl-stale", "the list has ended", "crl.validity"),
     Word("crl", "crl-missing", "there is no list", "policy.crl"),
+    Word("sent", "certificates-sent", "the host sends its certificates along with a report"),
+    Word("sent", "report-alone", "it sends none, so whoever judges has to have that of the key", "vek.present"),
     Word("guest", "sealed", "a guest whose owner allowed the host nothing"),
     Word("guest", "debug", "the host may read and change it", "policy.allow_debug"),
     Word("guest", "migratable", "a migration agent may move it", "policy.allow_migration"),
@@ -550,6 +552,8 @@ class Guest:
     def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """Report and certificate table, as Linux hands them out."""
         report, chip, crl = self._all(report_data, now, privlevel)
+        if self.state["sent"] == "report-alone":
+            return Blobs(report)
         anchors = self.vendor.roots.anchors
         issuer = "ASVK" if chip.kind is SigningKey.VLEK else "ASK"
         product = chip.product.name
@@ -565,6 +569,8 @@ class Guest:
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """Enarx's encoding, with the certificate of the key and the revocation list."""
         report, chip, crl = self._all(report_data, now)
+        if self.state["sent"] == "report-alone":
+            return wrap(report)
         lists = [] if crl is None else [(addresses.crl_address(chip.product, chip.kind), crl)]
         return encode(report, chip.vek, lists)
 

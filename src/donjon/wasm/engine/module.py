@@ -115,7 +115,8 @@ def read(path: str) -> bytes:
     except FileNotFoundError:
         raise UsageError(f"no module {path}: no such file", hint="give the path of a .wasm or .wat file") from None
     except OSError as error:
-        raise UsageError(f"cannot read the module {path}: {words_of(error)}") from error
+        hint = "give the path of a .wasm or .wat file" if isinstance(error, IsADirectoryError) else None
+        raise UsageError(f"cannot read the module {path}: {words_of(error)}", hint) from error
     if len(data) > LARGEST:
         raise UsageError(f"module {path}: expected at most {LARGEST >> 20} MiB, got more")
     return data
