@@ -68,10 +68,10 @@ def test_a_cache_that_another_user_may_have_filled_is_refused(
 def test_without_one_the_command_that_makes_it_is_told(home: Path) -> None:
     with pytest.raises(PlatformError, match=r"^no image in .*/production-[0-9a-f]{32}$") as caught:
         find()
-    assert caught.value.hint == "`donjon image build` makes it"
+    assert caught.value.hint == "`donjon image build` makes it, once for each version of Donjon"
     with pytest.raises(PlatformError) as caught:
         find("debug")
-    assert caught.value.hint == "`donjon image build --variant debug` makes it"
+    assert caught.value.hint == "`donjon image build --variant debug` makes it, once for each version of Donjon"
 
 
 def test_an_unknown_variant_is_refused(home: Path) -> None:

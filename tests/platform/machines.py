@@ -126,7 +126,7 @@ MACHINES: dict[str, dict[str, Any]] = {
         "kinds": {"/dev/kvm": "device"}, "may": {"/dev/kvm": "rw"},
         "kvm": {
             "state": "emulated", "api": 12, "seconds": 0.5, "modules": ["kvm_pvm"],
-            "problem": "KVM has no hardware beneath it: 600 000 instructions took 0.50 s of its emulation",
+            "problem": "KVM is itself emulated on this machine, and slower: 600 000 instructions took it 0.50 s",
             "hint": "on a virtual machine, ask for nested virtualization",
         },
         "qemu": QEMU, "image": IMAGE,

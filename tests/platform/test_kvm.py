@@ -50,12 +50,12 @@ def test_a_guest_that_runs_at_the_processors_pace_works() -> None:
         ),
         pytest.param(
             answering(step="done", api=12, seconds=0.5), "emulated",
-            "KVM has no hardware beneath it: 600 000 instructions took 0.50 s of its emulation",
+            "KVM is itself emulated on this machine, and slower: 600 000 instructions took it 0.50 s",
             id="a guest that works, but slowly",
         ),
         pytest.param(
             answering(step="interrupt", api=12, seconds=0.5, error="exit reason 17"), "emulated",
-            "KVM has no hardware beneath it: 600 000 instructions took 0.50 s of its emulation",
+            "KVM is itself emulated on this machine, and slower: 600 000 instructions took it 0.50 s",
             id="a guest that is slow, and then fails",
         ),
         pytest.param(

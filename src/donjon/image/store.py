@@ -160,7 +160,7 @@ def find(variant: str = "production") -> Image:
             )
         return image
     check_owner()
-    return _open(image_folder(variant, locks.load()), f"`{BUILD}{words}` makes it")
+    return _open(image_folder(variant, locks.load()), f"`{BUILD}{words}` makes it, once for each version of Donjon")
 
 
 def _open(directory: str, hint: str) -> Image:

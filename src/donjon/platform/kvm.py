@@ -219,7 +219,7 @@ def _judge(answer: bytes | None) -> Kvm:
         hint = "a Linux kernel after 2.6.22 has it"
         return Kvm("version", f"KVM's API version: expected 12, got {api}", hint, api)
     if seconds is not None and seconds > SLOW:
-        problem = f"KVM has no hardware beneath it: 600 000 instructions took {seconds:.2f} s of its emulation"
+        problem = f"KVM is itself emulated on this machine, and slower: 600 000 instructions took it {seconds:.2f} s"
         hint = "on a virtual machine, ask for nested virtualization"
         return Kvm("emulated", problem, hint, api, seconds)
     if step != "done" or seconds is None:

@@ -163,7 +163,7 @@ def test_without_an_image_the_command_that_makes_it_is_told(tmp_path: Path) -> N
     assert done.returncode == 3
     first, hint = done.stderr.decode().splitlines()
     assert first.startswith(f"donjon: error: no image in {tmp_path}/donjon/image/images/production-")
-    assert hint == "donjon: hint: `donjon image build` makes it"
+    assert hint == "donjon: hint: `donjon image build` makes it, once for each version of Donjon"
 
 
 def test_a_damaged_image_is_not_started(tmp_path: Path) -> None:
