@@ -135,7 +135,7 @@ def test_a_keep_in_a_measured_machine_gets_its_name_and_proves_it_to_a_client(
     shop = shops(tee)
     with Running(*shop.words(), listeners=1, env=shop.env()) as keep:
         host, port = keep.at("echo")
-        said = f"certified by the Steward {shop.steward.url} for {tee} and workload {shop.digest}"
+        said = f"certified by the Steward {shop.steward.url} for simulated {tee} and workload {shop.digest}"
         assert said in keep.stderr.decode()
         words: list[str | Path] = ["verify", f"{host}:{port}", "--steward-root", shop.steward.root, "--tee", tee]
         demanded = donjon_run(*words, "--accept-unattested", "--workload", shop.digest, "--json")
@@ -198,7 +198,7 @@ def test_of_snp_a_host_that_sends_no_certificates_is_asked_for_its_keys(
         assert len(answered) == 1
         without = [text for text in said if text.startswith("the evidence goes without the certificate of its key")]
         assert len(without) == (not fetched)
-        certified = [text for text in said if text.startswith(f"certified by the Steward {steward.url} for snp")]
+        certified = [text for text in said if text.startswith(f"certified by the Steward {steward.url} for simulated snp")]
         assert len(certified) == fetched
     finally:
         os.close(out)
