@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from donjon.errors import VerifyError
 from donjon.tee import snp
 from donjon.tee.snp.alone import complete, lacks
 from donjon.tee.snp.evidence import encode, parse, wrap
-from donjon.tee.snp.layout import SigningKey, read_report
+from donjon.tee.snp.layout import Product, SigningKey, read_report
+from donjon.tee.snp.simulate import Vendor
 from donjon.tee.snp.vek import read_vek
 from tests.tee.snp.test_vectors import EVIDENCE, files
 
@@ -60,3 +62,13 @@ def test_nobody_elses_certificate_will_do() -> None:
                 complete(wrap(one["report"]), other["vek"], snp.vendor_roots())
             refused += 1
     assert refused
+
+
+def test_a_key_of_another_kind_cannot_have_signed_it_even_where_the_maker_is_unknown() -> None:
+    vendor = Vendor.make(datetime(2026, 1, 1, tzinfo=UTC))
+    chip = vendor.chip(Product.Genoa, datetime(2026, 1, 1, tzinfo=UTC))
+    alone = wrap(chip.report(report_data=bytes(64)))
+    assert complete(alone, chip.vek, None)
+    rsa = vendor.usual(Product.Genoa, "ASK").spki
+    with pytest.raises(VerifyError, match=r"vek\.key_is_p384: "):
+        complete(alone, chip.changed(spki=rsa).vek, None)
