@@ -12,7 +12,7 @@ SETUP = @PATH="$(SYSTEM_PATH)" $(PYTHON) tools/environment.py
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast programs coverage lint format check-startup fuzz disable-checks bench examples pins clean
+.PHONY: help venv demo test test-fast programs image coverage lint format check-startup fuzz disable-checks bench examples pins clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -21,22 +21,27 @@ help: ## list the targets
 venv: ## set up .venv with donjon in it: .venv/bin/donjon
 	$(SETUP) run
 
-demo: ## a TLS server in a Keep, and then one that proves to a Steward and to a client what it is
-	$(SETUP) run steward
+demo: ## a TLS server in a Keep, and one that proves what it is: in a process, and in a virtual machine
+	$(SETUP) run steward image
 	@$(PY) examples/demo.py
 	@$(PY) examples/prove.py
+	@XDG_CACHE_HOME=$(CURDIR)/.build/cache $(PY) examples/prove.py --backend kvm
 
 programs: ## build the guests that the tests run (into .build/programs)
 	$(SETUP) run test
 	@$(PY) -m tests.programs.build
 
-test: programs ## set up and run all tests
+image: ## build the guest images that tests boot (into .build/cache)
+	$(SETUP) run test
+	@$(PY) -m tests.images
+
+test: programs image ## set up and run all tests
 	@$(PY) -m pytest -q -n $(JOBS) $(TESTS)
 
 test-fast: programs ## the tests that take no longer than a blink
 	@$(PY) -m pytest -q -n $(JOBS) -m "not slow" $(TESTS)
 
-coverage: programs ## all tests, and which lines and branches of src/donjon they reach
+coverage: programs image ## all tests, and which lines and branches of src/donjon they reach
 	@rm -f .coverage .coverage.*
 	@$(PY) -m coverage run -m pytest -q $(TESTS)
 	@$(PY) -m coverage combine -q

@@ -68,8 +68,12 @@ class Setting:
         probe = subprocess.run([*command, "--version"], capture_output=True, check=False)
         return command if probe.returncode == 0 else None
 
-    def native(self, name: str, *, tls: bool = False) -> Path | None:
-        """Build `native/NAME.c` for this machine; None (and a note) if that is not possible here."""
+    def native(self, name: str, *, tls: bool = False, port: int | None = None) -> Path | None:
+        """Build `native/NAME.c` for this machine; None (and a note) if that is not possible here.
+
+        Args:
+            port: it is for a virtual machine, where servers have a fixed port; without OpenSSL it is static.
+        """
         libraries = openssl_libraries() if tls else []
         if self.compiler is None:
             self.note("native C peers are missing: no C compiler (install gcc or `pip install ziglang`)")
@@ -82,6 +86,9 @@ class Setting:
             return None
         options = ["-DWITH_TLS"] if tls else []
         output = self.build / (f"{name}-tls" if tls else name)
+        if port is not None:
+            options += [f"-DGUEST_PORT={port}", *([] if tls else ["-static"])]
+            output = output.with_name(f"{output.name}-guest")
         return self.compile([*self.compiler, "-O2", *options], HERE / "native" / f"{name}.c", output, libraries)
 
     def wasm(self, name: str) -> Path:

@@ -13,12 +13,12 @@ from typing import Literal
 
 import pytest
 
-from bench import calls_wat, floor, machine, report
+from bench import bare, calls_wat, floor, machine, report
 from bench.peers import post
 from bench.results import OURS, Row, Sample, Target
 from bench.rounds import interleave
 from bench.setting import BenchError
-from bench.suites import calls, verify
+from bench.suites import calls, verify, vm
 
 
 def row(ours: list[float], theirs: list[float], better: Literal["less", "more"] = "more", *targets: Target) -> Row:
@@ -214,3 +214,104 @@ def test_our_own_process_has_memory_and_has_used_time() -> None:
     with machine.staying_on(before[0]):
         assert machine.cpus() == before[:1]
     assert machine.cpus() == before
+
+
+# Virtual machines
+
+
+SAID = (
+    (40.0, "donjon: virtual machine: QEMU 7.2.22"),
+    (1000.0, "donjon: debug: [donjon.keep] the machine greets: image production"),
+    (1001.0, "donjon: debug: [donjon.keep] the machine's clock: kernel 0.500000 s"),
+    (1001.0, "donjon: debug: [donjon.keep] the machine's clock: python 0.550000 s"),
+    (1001.0, "donjon: debug: [donjon.keep] the machine's clock: port 0.650000 s"),
+    (1001.0, "donjon: debug: [donjon.keep] the machine's clock: engine 0.800000 s"),
+    (1200.0, "donjon: debug: [donjon.keep] the machine's clock: compile 1.000000 s"),
+    (1250.0, vm.FIRST),
+)
+
+
+def test_the_steps_of_a_start_add_up_to_its_first_byte() -> None:
+    steps = vm.itemise(SAID)
+    assert steps == pytest.approx(
+        {"host": 40, "machine": 160, "kernel": 500, "Python": 50, "init": 100, "engine": 150, "compile": 200, "run": 50}
+    )
+    assert sum(steps.values()) == pytest.approx(1250)
+    assert steps.keys() <= set(vm.STEPS) == vm.WHAT.keys()
+
+
+def test_a_start_that_did_not_say_all_has_no_steps() -> None:
+    assert vm.itemise(SAID[:1] + SAID[2:]) == {}
+    assert vm.itemise(SAID[:-1]) == {}
+
+
+@pytest.mark.parametrize("least", [64, 72, 160, 504, 512])
+def test_the_smallest_memory_is_found_in_few_starts(least: int) -> None:
+    tried: list[int] = []
+
+    def works(memory: int) -> bool:
+        tried.append(memory)
+        return memory >= least
+
+    assert vm.smallest(works, 64, 512) == least
+    assert len(tried) <= 8
+
+
+def test_memory_that_never_suffices_is_an_error() -> None:
+    with pytest.raises(BenchError, match="does not start with 512 MiB"):
+        vm.smallest(lambda _: False, 64, 512)
+
+
+def test_lines_and_the_first_byte_of_output_are_timed_as_they_come() -> None:
+    (words, says), (output, writes) = os.pipe(), os.pipe()
+    begun, first = time.perf_counter(), []
+
+    def speak() -> None:
+        os.write(says, b"one\ntw")
+        time.sleep(0.05)
+        os.write(writes, b"x")
+        time.sleep(0.05)
+        os.write(says, b"o\n")
+        os.write(writes, b"y")
+        os.close(says)
+        os.close(writes)
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    lines = vm.timed(words, output, begun, lambda: first.append(len(first)))
+    speaker.join()
+    os.close(words)
+    os.close(output)
+    assert [text for _, text in lines] == ["one", vm.FIRST, "two"]
+    assert first == [0]
+    assert lines[0][0] + 40 < lines[1][0] < lines[2][0] - 40
+
+
+def test_a_program_that_asks_for_a_loader_is_not_static() -> None:
+    def program(*kinds: int) -> bytes:
+        header = b"\x7fELF\x02".ljust(32, b"\0") + (64).to_bytes(8, "little")
+        header = header.ljust(54, b"\0") + (56).to_bytes(2, "little") + len(kinds).to_bytes(2, "little")
+        return header.ljust(64, b"\0") + b"".join(kind.to_bytes(4, "little").ljust(56, b"\0") for kind in kinds)
+
+    assert bare.static(program(1, 1))
+    assert not bare.static(program(6, 3, 1))
+    assert not bare.static(b"#!/bin/sh\n")
+
+
+def test_a_bare_machine_is_a_keeps_but_for_its_initramfs(tmp_path: Path) -> None:
+    from donjon.image import Image
+    from donjon.keep.vm import words
+
+    image = Image(str(tmp_path), {"variant": "production", "cmdline": "quiet"}, "")
+    machine = bare.Machine("/usr/bin/qemu", "tcg", image, None)
+    found = machine.words(tmp_path / "initrd", bare.PLAIN, 7, 5000)
+    assert found[: 1 + len(words.kvm("tcg", 0, None))] == [
+        "/usr/bin/qemu", *words.kvm("tcg", bare.MEMORY * words.MIB, None),
+    ]  # fmt: skip
+    assert found[found.index("-kernel") + 1] == image.vmlinux
+    assert f"hostfwd=tcp:127.0.0.1:5000-10.0.2.15:{bare.PORT}" in " ".join(found)
+
+
+def test_time_that_threads_have_used_is_summed_and_a_process_that_is_gone_has_none() -> None:
+    assert (bare.used([os.getpid()]) or 0) > 0
+    assert bare.used([2**22 + 1]) is None

@@ -1,16 +1,20 @@
 """What `make demo` shows second: a Keep with simulated SNP evidence, a Steward that attests it, a client that checks.
 
     python examples/prove.py
+    python examples/prove.py --backend kvm      the same in a virtual machine, whose image is measured beforehand
 
 The commands that it runs are printed as one would type them. Everything stays on this machine's loopback and in a
-folder that is removed at the end. The exit code is 0 if all of it went as the text says, else 1.
+folder that is removed at the end; but for the image, which is built where `donjon image build` keeps it. The exit code
+is 0 if all of it went as the text says, or if this machine cannot do it, which it says; else 1.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,16 +38,14 @@ from donjon import verify
 MODULE = Path(__file__).parent / "echo" / "wat" / "main.wat"
 SECONDS = 60.0
 """The longest that anything here waits for anybody."""
-REFUSED = 4
-"""The exit code of `donjon verify` when a peer is not what was demanded."""
+UNABLE, REFUSED = 3, 4
+"""Exit codes: this machine cannot do that; a peer is not what was demanded."""
 
 POLICY = """\
 accept_unattested = true     # simulated hardware passes: for development only
 tees = ["snp"]
 
-[snp]
-hash = ["{measurement}"]
-
+{measured}
 [[workload]]
 title = "echo"
 digest = ["{workload}"]
@@ -74,29 +76,41 @@ class DemoError(Exception):
     """Something is not as the transcript would say."""
 
 
+class LeftOutError(Exception):
+    """This machine cannot do it."""
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(description="A Keep that proves what it is.")
+    parser.add_argument("--backend", choices=("nil", "kvm"), default="nil")
+    machine = parser.parse_args().backend == "kvm"
     try:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            show()
+            show(machine)
+    except LeftOutError as reason:
+        print(f"\n  Left out: {reason}\n")
     except (DemoError, OSError, subprocess.SubprocessError) as error:
         print(f"\ndemo: error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def show() -> None:
-    print("A Keep that proves what it is\n")
+def show(machine: bool) -> None:
+    print(f"A Keep that proves what it is{', in a virtual machine' if machine else ''}\n")
+    if machine:
+        build_image()
     make_tls_files()
     say("A machine with simulated SNP hardware, whose roots are made on the spot:")
     donjon("sim", "init", "lab")
-    measurement = measured()
+    measured = measured_before() if machine else measured_once()
     ports = free_port(), free_port()
     Path("Enarx.toml").write_text(ENARX_TOML.format(steward=f"https://127.0.0.1:{ports[0]}", port=ports[1]))
     say("What shall run has one digest: of the module, its Enarx.toml, and all that these name.")
     workload = donjon("workload", "digest", str(MODULE), "--wasmcfgfile", "Enarx.toml").strip()
     other = donjon("workload", "digest", str(MODULE), "--wasmcfgfile", "Enarx.toml", "--", "--surprise").strip()
-    Path("steward.toml").write_text(POLICY.format(workload=workload, measurement=measurement))
+    Path("steward.toml").write_text(POLICY.format(workload=workload, measured=measured))
+    held = ("--backend", "kvm") if machine else ()
     with ExitStack() as stack:
         say("A Steward that gives certificates to this workload, in this guest, and to nothing else:")
         stack.enter_context(
@@ -106,10 +120,12 @@ def show() -> None:
                 "--port", str(ports[0]), "--admin-port", "0", "--tls-crt", "tls.crt", "--tls-key", "tls.key",
             )
         )  # fmt: skip
-        say("The Keep makes a key, gets evidence that binds it, and asks the Steward for a certificate:")
-        stack.enter_context(
-            running('as "echo"', "run", str(MODULE), "--wasmcfgfile", "Enarx.toml", "--sim", "lab", "--attest", "snp")
-        )
+        if machine:
+            say("A machine boots the image, and the simulated processor measures what it boots:")
+        else:
+            say("The Keep makes a key, gets evidence that binds it, and asks the Steward for a certificate:")
+        words = (str(MODULE), "--wasmcfgfile", "Enarx.toml", *held, "--sim", "lab", "--attest", "snp")
+        stack.enter_context(running('as "echo"', "run", *words))
         say("A client asks: is it this workload, in SNP, and does the Steward say so?")
         asked = (f"127.0.0.1:{ports[1]}", "--steward-root", "steward/root.crt", "--tee", "snp", "--accept-unattested")
         donjon("verify", *asked, "--workload", workload)
@@ -125,7 +141,26 @@ def show() -> None:
     )
 
 
-def measured() -> str:
+def build_image() -> None:
+    """The image that the machine boots, unless it is there."""
+    if shutil.which("qemu-system-x86_64") is None:
+        raise LeftOutError("there is no QEMU here. apt-get install qemu-system-x86, dnf install qemu-kvm")
+    say("What the machine boots: a kernel, Python, the engine and Donjon. The first time, this takes a minute or two:")
+    words = ("image", "build", "--variant", "simulated")
+    show_command(words)
+    code = subprocess.run([sys.executable, "-m", "donjon", *words], timeout=1800, check=False).returncode
+    if code == UNABLE:
+        raise LeftOutError("the image cannot be built here, for the reason above")
+    check(code == 0, f"`donjon image build` ended with {code}")
+
+
+def measured_before() -> str:
+    """Lines of a policy for an image that has not run yet."""
+    say("What hardware will report of it, anyone can compute; these lines go into the Steward's policy:")
+    return donjon("image", "measure", "--tee", "snp", "--variant", "simulated", "--firmware", "lab/firmware.fd")
+
+
+def measured_once() -> str:
     """The launch digest of the lab's guests, by which a policy names the code that runs a workload."""
     say("What its guests measure, evidence tells; a policy names that code:")
     donjon("sim", "evidence", "--report-data", "00" * 64, "guest.bin")
@@ -136,7 +171,7 @@ def measured() -> str:
     )
     found: str = json.loads(done.stdout)["proof"]["measurement"]
     print(f'    "measurement": "{found}",', flush=True)
-    return found
+    return f'[snp]\nhash = ["{found}"]\n'
 
 
 def talk(port: int, workload: str) -> None:

@@ -38,10 +38,13 @@ LAYERS = (
     Layer(("donjon.__main__",), "the command, as `python -m donjon`"),
     Layer(("donjon.cli",), "parses words, prints results: nothing else may depend on how that looks"),
     Layer(("donjon",), "the library's face: `from donjon import Keep` is for users, not for our own modules"),
+    Layer(("donjon.guest",), "the inside of a virtual machine: what runs a Keep there as a host does here"),
     Layer(
-        ("donjon.keep", "donjon.project", "donjon.platform", "donjon.signing"),
-        "starts and stops Keeps; makes projects; describes the machine; keys that sign images",
+        ("donjon.keep", "donjon.project", "donjon.signing"),
+        "starts and stops Keeps; makes projects; keys that sign images",
     ),
+    Layer(("donjon.platform",), "describes the machine, and what can hold a Keep on it: a Keep asks before it starts"),
+    Layer(("donjon.image",), "builds and finds the image that virtual machines start"),
     Layer(
         ("donjon.sim",), "simulated hardware on disk: above the Steward's files, as it writes the roots that those read"
     ),
@@ -80,7 +83,7 @@ LAYERS = (
         ("donjon.config", "donjon.workload", "donjon.tls", "donjon.sallyport", *TEES),
         "rules and protocols: bytes in, bytes out",
     ),
-    Layer(("donjon.errors", "donjon.log", "donjon.wire", "donjon.tee"), "what everybody may use"),
+    Layer(("donjon.errors", "donjon.log", "donjon.sums", "donjon.wire", "donjon.tee"), "what everybody may use"),
 )
 
 # Exceptions to «nothing beside it»: importer, imported, reason.
@@ -125,6 +128,8 @@ NEVER = (
 # Modules that compute and nothing else: they are tested without a network, a clock or luck.
 PURE = (
     "donjon.tls.pipe",
+    "donjon.sallyport.frames",
+    "donjon.sallyport.machine",
     "donjon.config.models",
     "donjon.errors",
     "donjon.wire",

@@ -21,6 +21,7 @@ FLAGS = (
 SOURCES = {
     "run": ["pyproject.toml", "requirements/run.in"],
     "steward": ["requirements/steward.in"],
+    "image": ["requirements/image.in"],
     "test": ["requirements/test.in"],
     "lint": ["requirements/lint.in"],
     "fuzz": ["requirements/fuzz.in"],

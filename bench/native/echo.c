@@ -3,8 +3,9 @@
      echo                      plain TCP
      echo CERTIFICATE KEY      TLS 1.3, when built with -DWITH_TLS
 
-   It listens on a free port of 127.0.0.1 and tells which one on stderr. Connections are blocking, as a WASI guest's
-   are, except under TLS, where a slow handshake must not hold up the others. */
+   It listens on a free port of 127.0.0.1 (with -DGUEST_PORT=N, inside a virtual machine, on that port of any address)
+   and tells which one on stderr. Connections are blocking, as a WASI guest's are, except under TLS, where a slow
+   handshake must not hold up the others. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,12 @@ static int open_listener(void) {
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
+#ifdef GUEST_PORT
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
+    address.sin_port = htons(GUEST_PORT);
+#else
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+#endif
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1024)
         || getsockname(listener, (struct sockaddr *)&address, &length)) {
         perror("native: listener");

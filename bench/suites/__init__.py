@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bench.results import Row
 from bench.setting import Setting
-from bench.suites import calls, echo, handshakes, hostile, memory, start, steward, verify
+from bench.suites import calls, echo, handshakes, hostile, memory, start, steward, verify, vm
 
 __all__ = ["SUITES"]
 
@@ -18,5 +18,7 @@ SUITES: dict[str, Callable[[Setting], Sequence[Row]]] = {
     "verify": verify.measure,
     "steward": steward.measure,
     "hostile": hostile.measure,
+    "vm": vm.measure,
+    "vmnet": vm.measure_network,
 }
 """Name, as `--only` takes it, to what measures it."""

@@ -26,6 +26,9 @@ OFF, ERROR, WARN, INFO, DEBUG, TRACE = range(6)
 LEVELS = ("off", "error", "warn", "info", "debug", "trace")
 """Names of the levels; the index is the level. A filter of level n passes the levels 1 to n."""
 
+MOST_KNOWN = 1000
+"""Targets of which it is remembered whether they pass; a guest may invent as many as it likes."""
+
 DEFAULT = "info"
 ROOT = "donjon"
 PREFIXES = ("", "error: ", "warning: ", "", "debug: ", "trace: ")
@@ -50,10 +53,12 @@ class Logger:
         UsageError: the filter is malformed.
     """
 
-    __slots__ = ("_filter", "_known", "_sink")
+    __slots__ = ("_filter", "_known", "_sink", "levels")
 
     def __init__(self, sink: Sink | None, levels: str = DEFAULT) -> None:
         self._sink = sink
+        self.levels = "off" if sink is None else levels
+        """The filter as it was given, for a Keep elsewhere."""
         self._filter = {ROOT: OFF} if sink is None else parse_filter(levels)
         self._known: dict[str, int] = {}
 
@@ -61,6 +66,8 @@ class Logger:
         """Would a message of this level and target reach the sink?"""
         known = self._known.get(target)
         if known is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             known = self._known[target] = _level_of(target, self._filter)
         return level <= known
 

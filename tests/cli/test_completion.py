@@ -12,6 +12,7 @@ import pytest
 from donjon.cli import completion
 from donjon.cli.parse import load
 from donjon.cli.table import COMMANDS, GLOBAL
+from donjon.platform import BACKENDS
 
 SCRIPTS = {"bash": completion.bash, "zsh": completion.zsh, "fish": completion.fish}
 GLOBALS = {option.name for option in GLOBAL}
@@ -25,13 +26,13 @@ CASES = [
     pytest.param("donjon config ", {"init"}, id="the second word of a command"),
     pytest.param("donjon --log-target stderr pl", {"platform"}, id="a value is no command"),
     pytest.param("donjon --log-target ", {"stderr", "stdout"}, id="words that an option allows"),
-    pytest.param("donjon run --backend ", {"nil"}, id="names of backends"),
+    pytest.param("donjon run --backend ", {*BACKENDS}, id="names of backends"),
     pytest.param("donjon run --ba", {"--backend"}, id="an option begun"),
     pytest.param("donjon run --backend nil --was", {"--wasmcfgfile"}, id="an option after another's value"),
     pytest.param("donjon a.wasm --ba", {"--backend"}, id="options of the short form"),
     pytest.param("donjon run a.wasm -- --", set(), id="nothing of ours after --"),
     pytest.param("donjon run a.wasm -- --log-target ", set(), id="no values of ours after --"),
-    pytest.param("donjon platform info --", GLOBALS | {"--json"}, id="flags"),
+    pytest.param("donjon platform info --", GLOBALS | {"--json", "--recorded"}, id="flags"),
     pytest.param("donjon completion ", {"bash", "zsh", "fish"}, id="words that an argument allows"),
     pytest.param("donjon new x --lang ", {"c", "zig"}, id="languages"),
     pytest.param("donjon config init --ba", set(), id="no option of another command"),
@@ -70,7 +71,7 @@ def test_bash_offers(line: str, expected: set[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        pytest.param(["donjon", "run", "--backend", "="], {"nil"}, id="just behind the ="),
+        pytest.param(["donjon", "run", "--backend", "="], {*BACKENDS}, id="just behind the ="),
         pytest.param(["donjon", "run", "--backend", "=", "n"], {"nil"}, id="a value begun"),
         pytest.param(["donjon", "run", "--backend", "=", "nil", "--was"], {"--wasmcfgfile"}, id="an option afterwards"),
         pytest.param(["donjon", "--log-target", "=", "stderr", "pl"], {"platform"}, id="a command afterwards"),

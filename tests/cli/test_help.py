@@ -1,4 +1,7 @@
-"""Help is what the files in `help/` say; `python tests/cli/test_help.py` writes them anew: read what changed."""
+"""Help is what the files in `help/` say; `python tests/cli/test_help.py` writes them anew: read what changed.
+
+It also brings docs/cli.md up to date where that shows help; headings for new commands are yours to write.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,29 @@ def _load(reference: str) -> Any:
     return ("c", "zig") if reference == "donjon.project:LANGUAGES" else load(reference)
 
 
+def _shown(text: str) -> str:
+    """A page with the help of today where it shows help."""
+    lines = iter([*text.split("\n"), ""])
+    made: list[str] = []
+    for line in lines:
+        made.append(line)
+        words = line.removeprefix("$ donjon ").removesuffix("--help").rstrip()
+        if (
+            line.startswith("$ donjon ")
+            and line.endswith("--help")
+            and f"{words} --help".lstrip() in ("--help", *LINES)
+        ):
+            made.extend(helped(f"{words} --help" if words else "").rstrip("\n").split("\n"))
+            while not (line := next(lines)).startswith(("```", "$ ")):
+                pass
+            made.append(line)
+    return "\n".join(made[:-1])
+
+
 if __name__ == "__main__":
     os.environ.update(COLUMNS="80", NO_COLOR="1")
+    page = GOLDEN.parents[2] / "docs" / "cli.md"
+    page.write_text(_shown(page.read_text(encoding="utf-8")), encoding="utf-8")
     setattr(pages, "load", _load)  # noqa: B010 - the name is not for others, except here
     for each in LINES:
         file_of(each).write_text(helped(each), encoding="utf-8")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from donjon.cli.main import main
 from donjon.errors import ParseError
+from donjon.image import manifest
 from donjon.sim import firmware as simulated
 from donjon.steward.policy import parse as parse_policy
 from donjon.tee import signatures
 from donjon.tee.sgx import sigstruct
 from donjon.tee.snp import idblock
+from donjon.tee.snp.layout import GuestPolicy
 from donjon.tee.snp.measure import launch_digest
 from donjon.tee.tdx import measure as td
+from tests.tee.tdx.test_measure import program
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "enarx"
 Captured = pytest.CaptureFixture[str]
@@ -83,7 +88,8 @@ def test_signs_both_parts_and_what_is_written_is_read(here: Path, capfd: Capture
     ("words", "message"),
     [
         ((), "nothing to sign"),
-        (("--launch-digest", "ab" * 48), "expected --launch-digest, --sev-id-key and --sev-id-key-signature together"),
+        (("--launch-digest", "ab" * 48), "expected --sev-id-key and --sev-id-key-signature with --launch-digest"),
+        (("--sev-id-key", "sev-id.key"), "expected --sev-id-key and --sev-id-key-signature together"),
         (("--mrenclave", "ab" * 32), "expected --mrenclave and --sgx-key together"),
         (("--mrenclave", "ab", "--sgx-key", "sgx-test.key"), "--mrenclave: expected 64 hex digits, got 2"),
         (("--mrenclave", "xy", "--sgx-key", "sgx-test.key"), "--mrenclave: expected 64 hex digits, got other text"),
@@ -133,11 +139,99 @@ def test_the_lines_are_a_policy_that_knows_the_digests(files: tuple[str, ...], c
     assert [bytes(item).hex() for item in parse_policy(text).of("snp").hash] == expected
     found = json.loads(run(capfd, "image", "measure", "--tee", "snp", *files, "--json"))
     assert found["policy"] == {"hash": expected[:1]}
+    assert found["image"] == "kernel kernel, initramfs initrd"
+
+
+@pytest.fixture
+def built(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """An image of a variant as a build leaves it, with a kernel and an initramfs of a few bytes."""
+    (here / "fw").write_bytes(simulated.write())
+    monkeypatch.setenv("DONJON_FIRMWARE", "fw")
+
+    def build(variant: str) -> Path:
+        directory = here / variant
+        directory.mkdir()
+        content = {"bzImage": program(), "vmlinux": b"", "initrd.zst": b"initrd", "initrd.cpio": b""}
+        for name, data in content.items():
+            (directory / name).write_bytes(data)
+        told = manifest.make(variant, "quiet", "0" * 64, content, {}, {}, {}, {}, [], [])
+        (directory / "manifest.json").write_bytes(manifest.canonical(told))
+        monkeypatch.setenv("DONJON_IMAGE", str(directory))
+        return directory
+
+    return build
+
+
+def digest_of_built(cpu: str = "EPYC-v4", vcpus: int = 1) -> bytes:
+    return launch_digest(simulated.write(), program(), b"initrd", "quiet", vcpus, cpu)
+
+
+def test_without_files_the_image_that_was_built_is_measured(built: Callable[[str], Path], capfd: Captured) -> None:
+    built("production")
+    text = run(capfd, "image", "measure", "--tee", "snp", "--vcpus", "2")
+    assert text.startswith("# image production, digest ")
+    assert tomllib.loads(text)["snp"] == {"hash": [digest_of_built(vcpus=2).hex()]}
+    registers = tomllib.loads(run(capfd, "image", "measure", "--tee", "tdx"))["tdx"]
+    assert registers["rtmr1"] == [td.rtmr1(program()).hex()]
+    assert registers["rtmr2"] == [td.rtmr2("quiet", b"initrd").hex()]
+
+
+def test_the_lines_of_a_debug_image_allow_what_such_guests_do(built: Callable[[str], Path], capfd: Captured) -> None:
+    built("debug")
+    text = run(capfd, "image", "measure", "--tee", "snp", "--variant", "debug")
+    assert tomllib.loads(text)["snp"] == {"hash": [digest_of_built().hex()], "allow_debug": True}
+    assert parse_policy(text).of("snp").allow_debug is True
+    assert "allow_debug" not in run(capfd, "image", "measure", "--tee", "tdx", "--variant", "debug")
+    assert "expected an image of the variant production" in run(capfd, "image", "measure", "--tee", "snp", code=2)
+
+
+def test_an_image_that_is_not_there_or_damaged_is_not_measured(
+    built: Callable[[str], Path], capfd: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = built("production")
+    run(capfd, "image", "measure", "--tee", "snp")
+    status = (directory / "initrd.zst").stat()
+    (directory / "initrd.zst").write_bytes(b"INITRD")
+    os.utime(directory / "initrd.zst", ns=(status.st_atime_ns, status.st_mtime_ns))  # what a quick look would miss
+    assert "the image is damaged: initrd.zst" in run(capfd, "image", "measure", "--tee", "snp", code=4)
+    monkeypatch.setenv("DONJON_IMAGE", "nowhere")
+    error = run(capfd, "image", "measure", "--tee", "snp", code=3)
+    assert "no image in " in error
+    assert "DONJON_IMAGE names nowhere" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--kernel", "k"), "expected --kernel, --initrd and --append together, got --kernel alone"),
+        (("--kernel", "k", "--append", ""), "together, got --kernel, --append alone"),
+        (
+            ("--variant", "debug", "--kernel", "k", "--initrd", "i", "--append", ""),
+            "expected --variant, or --kernel, --initrd and --append, got --kernel, --initrd, --append with it",
+        ),
+    ],
+)
+def test_files_of_another_image_come_together(capfd: Captured, words: tuple[str, ...], message: str) -> None:
+    assert message in run(capfd, "image", "measure", "--tee", "snp", *words, code=2)
+
+
+def test_an_id_block_is_signed_for_the_image_that_was_built(
+    here: Path, built: Callable[[str], Path], capfd: Captured
+) -> None:
+    (here / "id.sig").write_bytes((VECTORS / "sev-id-key-signature.blob").read_bytes())
+    words = ("sign", "--sev-id-key", "sev-id.key", "--sev-id-key-signature", "id.sig")
+    for variant, flags in (("production", idblock.POLICY), ("debug", idblock.POLICY | GuestPolicy.DEBUG)):
+        built(variant)
+        text = run(capfd, *words, "--variant", variant, "--vcpus", "2", "--cpu", "EPYC-Milan")
+        sev = signatures.parse(text.encode()).sev
+        assert sev is not None
+        signed = idblock.check(bytes(sev.id_block), bytes(sev.id_auth))
+        assert signed.launch_digest == digest_of_built("EPYC-Milan", 2)
+        assert signed.policy == flags
+    assert "--vcpus: expected a number" in run(capfd, *words, "--variant", "debug", "--vcpus", "1,2", code=2)
 
 
 def test_tdx_says_what_cannot_be_computed(here: Path, files: tuple[str, ...], capfd: Captured) -> None:
-    from tests.tee.tdx.test_measure import program
-
     (here / "kernel").write_bytes(program())
     text = run(capfd, "image", "measure", "--tee", "tdx", *files)
     parse_policy(text)

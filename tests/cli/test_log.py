@@ -77,6 +77,15 @@ def test_passes(levels: str, target: str, passes: int) -> None:
     ]
 
 
+def test_targets_that_a_guest_invents_are_not_all_remembered() -> None:
+    logger = Logger(lambda *_: None)
+    for number in range(5000):
+        logger.log(INFO, "", f"donjon.{number}")
+    assert len(logger._known) <= 1000
+    assert logger.enabled(INFO, "donjon.5000")
+    assert not logger.enabled(DEBUG, "donjon.5001")
+
+
 def test_without_a_sink_nothing_is_enabled() -> None:
     QUIET.error("dropped")
     assert not QUIET.enabled(ERROR)

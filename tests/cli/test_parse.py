@@ -10,15 +10,22 @@ from donjon.cli.table import COMMANDS, GLOBAL
 from donjon.errors import UsageError
 
 LOG = {"log_filter": "info", "log_target": "stderr", "help": False, "version": False}
-ATTEST = {"attest": "auto", "sim": None, "tsm": "/sys/kernel/config/tsm/report"}
-RUN = {"module": "a.wasm", "wasmcfgfile": None, "backend": "nil", "args": (), **ATTEST, **LOG}
+ATTEST = {"attest": "auto", "sim": None, "sandbox": "auto", "tsm": "/sys/kernel/config/tsm/report"}
+MACHINE = {
+    "memory": None, "accel": "auto", "boot_seconds": "120", "signatures": None, "firmware": None, "output": False,
+    "debug": False,
+}  # fmt: skip
+CHOICE = {"backend": "auto", "require": None, "name": None, "detach": False}
+RUN = {"module": "a.wasm", "wasmcfgfile": None, "args": (), **CHOICE, **ATTEST, **LOG, **MACHINE}
+NIL = {**RUN, "backend": "nil"}
 
 
 @pytest.fixture(autouse=True)
 def languages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parsing is tested apart from the languages there are."""
+    """Parsing is tested apart from the languages and the backends there are."""
     real = parsing.load
-    monkeypatch.setattr(parsing, "load", lambda ref: ("c", "zig") if ref == "donjon.project:LANGUAGES" else real(ref))
+    known = {"donjon.project:LANGUAGES": ("c", "zig"), "donjon.platform:BACKENDS": ("auto", "nil")}
+    monkeypatch.setattr(parsing, "load", lambda reference: known.get(reference) or real(reference))
 
 
 def values(request: Request) -> dict[str, object]:
@@ -33,8 +40,8 @@ def values(request: Request) -> dict[str, object]:
         pytest.param(
             "dir/a.WAT", "run", {**RUN, "module": "dir/a.WAT"}, id="the short form knows text modules, in any case"
         ),
-        pytest.param("run --backend nil a.wasm", "run", RUN, id="a value can follow its option"),
-        pytest.param("run a.wasm --backend=NIL", "run", RUN, id="a value can stand behind =, words in any case"),
+        pytest.param("run --backend nil a.wasm", "run", NIL, id="a value can follow its option"),
+        pytest.param("run a.wasm --backend=NIL", "run", NIL, id="a value can stand behind =, words in any case"),
         pytest.param(
             "run --wasmcfgfile=a=b a.wasm", "run", {**RUN, "wasmcfgfile": "a=b"}, id="only the first = counts"
         ),
@@ -82,9 +89,18 @@ def values(request: Request) -> dict[str, object]:
             {**LOG, "log_filter": "off"},
             id="options fit between the two words",
         ),
-        pytest.param("platform info", "platform info", {"json": False, **LOG}, id="a flag not given is false"),
-        pytest.param("platform info -j", "platform info", {"json": True, **LOG}, id="a flag has a short form"),
-        pytest.param("platform info --json", "platform info", {"json": True, **LOG}, id="a flag has a long form"),
+        pytest.param(
+            "platform info", "platform info", {"json": False, "recorded": None, **LOG}, id="a flag not given is false"
+        ),
+        pytest.param(
+            "platform info -j", "platform info", {"json": True, "recorded": None, **LOG}, id="a flag has a short form"
+        ),
+        pytest.param(
+            "platform info --json",
+            "platform info",
+            {"json": True, "recorded": None, **LOG},
+            id="a flag has a long form",
+        ),
         pytest.param("build", "build", {"dir": ".", **LOG}, id="an argument can have a default"),
         pytest.param("build -- -x", "build", {"dir": "-x", **LOG}, id="after -- words are arguments where no guest is"),
         pytest.param(
@@ -224,10 +240,13 @@ def test_asks(words: str, asks: str, name: str, brief: bool | None) -> None:
             id="a value missing before --",
         ),
         pytest.param(
-            "run --backend sgx a", '--backend: expected nil, got "sgx"', None, id="a backend that is not there"
+            "run --backend sgx a", '--backend: expected auto or nil, got "sgx"', None, id="a backend that is not there"
         ),
         pytest.param(
-            "run --backend nli a", '--backend: expected nil, got "nli"', 'did you mean "nil"?', id="a backend misspelt"
+            "run --backend nli a",
+            '--backend: expected auto or nil, got "nli"',
+            'did you mean "nil"?',
+            id="a backend misspelt",
         ),
         pytest.param(
             "run --backend nil --backend nil a", "--backend: expected once, got twice", None, id="an option repeated"
@@ -351,8 +370,12 @@ def test_environment(words: str, environ: dict[str, str], key: str, expected: st
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        pytest.param({"DONJON_BACKEND": "kvm"}, 'DONJON_BACKEND: expected nil, got "kvm"', id="names our variable"),
-        pytest.param({"ENARX_BACKEND": "sgx"}, 'ENARX_BACKEND: expected nil, got "sgx"', id="names Enarx's variable"),
+        pytest.param(
+            {"DONJON_BACKEND": "kvm"}, 'DONJON_BACKEND: expected auto or nil, got "kvm"', id="names our variable"
+        ),
+        pytest.param(
+            {"ENARX_BACKEND": "sgx"}, 'ENARX_BACKEND: expected auto or nil, got "sgx"', id="names Enarx's variable"
+        ),
         pytest.param({"ENARX_LOG": "loud"}, "ENARX_LOG: expected off,", id="checks a filter from the environment"),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 from donjon.cli import platform as command
 from donjon.cli.main import main
 from donjon.errors import PlatformError
-from donjon.platform import BACKENDS, facts
+from donjon.platform import facts
+from donjon.platform.backends import Backend, Datum
 
 Captured = pytest.CaptureFixture[str]
 
@@ -35,14 +36,16 @@ def sample(**changes: Any) -> facts.Facts:
         "cache": "/home/ada/.cache/donjon/modules",
         "descriptors": {"soft": 1024, "hard": None, "open": 4},
         "backends": [
-            {
-                "backend": "nil",
-                "passed": True,
-                "protects": False,
-                "mesg": "nil protects nobody from the host.",
-                "data": [{"name": "WebAssembly engine", "passed": True, "info": "wasmtime 50.0.1", "mesg": None}],
-            }
+            Backend(
+                "nil",
+                (Datum("WebAssembly engine", True, "wasmtime 50.0.1"),),
+                hardware=True,
+                protects=False,
+                mesg="nil protects nobody from the host.",
+            )
         ],
+        "confidential_vm": None,
+        "confidential_vm_data": [],
         **changes,
     }
     return found  # type: ignore[return-value]
@@ -73,18 +76,38 @@ def test_text_reads_as_agreed() -> None:
         "  ✔ WebAssembly engine: wasmtime 50.0.1\n"
         "\n"
         "  nil protects nobody from the host.\n"
+        "\n"
+        "This machine is no confidential VM\n"
+    )
+
+
+def test_text_shows_what_is_below_and_what_is_not_needed() -> None:
+    below = Datum("API Version", True, "12"), Datum("MEMLOCK rlimit allows for", False, "~0 Keeps", needed=False)
+    backend = Backend("kvm", (Datum("Driver", True, "/dev/kvm", data=below),), hardware=True, protects=False)
+    guest = Datum("configfs-tsm", False, None, "Linux 6.7 and later has it.")
+    text = command.as_text(sample(backends=[backend], confidential_vm="snp", confidential_vm_data=[guest]))
+    assert text.endswith(
+        "✔ Backend: kvm\n"
+        "  ✔ Driver: /dev/kvm\n"
+        "    ✔ API Version: 12\n"
+        "    - MEMLOCK rlimit allows for: ~0 Keeps\n"
+        "\n"
+        "This machine is itself a confidential VM: snp\n"
+        "  ✗ configfs-tsm\n"
+        "\n"
+        "  Linux 6.7 and later has it.\n"
     )
 
 
 def test_text_tells_what_is_missing_and_what_to_do() -> None:
-    datum = {"name": "WebAssembly engine", "passed": False, "info": None, "mesg": "Install it."}
+    datum = Datum("WebAssembly engine", False, None, "Install it.")
     text = command.as_text(
         sample(
             engine={"name": "wasmtime", "version": None, "library": None},
             tls={"library": "OpenSSL 3.0", "version_1_3": False, "groups": [], "hybrid": []},
             cache=None,
             descriptors={"soft": None, "hard": None, "open": None},
-            backends=[{"backend": "nil", "passed": False, "protects": False, "mesg": None, "data": [datum]}],
+            backends=[Backend("nil", (datum,), hardware=True, protects=False)],
         )
     )
     for part in (
@@ -108,9 +131,21 @@ def test_json_keeps_the_keys_of_enarx_and_uses_null() -> None:
     assert found["backends"][0] == {
         "backend": "nil",
         "pass": True,
+        "hardware": True,
         "protects": False,
+        "runs": True,
         "mesg": "nil protects nobody from the host.",
-        "data": [{"name": "WebAssembly engine", "pass": True, "info": "wasmtime 50.0.1", "mesg": None}],
+        "data": [
+            {
+                "name": "WebAssembly engine",
+                "pass": True,
+                "needed": True,
+                "info": "wasmtime 50.0.1",
+                "mesg": None,
+                "command": None,
+                "data": [],
+            }
+        ],
     }
     assert (found["version"], found["system_info"]) == ("9.9.9", "Linux 6.1 #1 SMP x86_64")
     assert found["descriptors"] == {"soft": 1024, "hard": None, "open": 4}
@@ -122,7 +157,7 @@ def test_json_of_this_machine_has_its_shape(capfd: Captured) -> None:
     assert err == ""
     found = json.loads(out)
     assert _fits(found, SCHEMA) is None
-    assert [backend["backend"] for backend in found["backends"]] == list(BACKENDS)
+    assert [backend["backend"] for backend in found["backends"]] == ["nil", "kvm", "snp", "tdx", "sgx"]
     assert "secret" not in out
 
 
@@ -141,7 +176,7 @@ def test_facts_are_those_of_this_process() -> None:
     assert found["tls"]["library"] == ssl.OPENSSL_VERSION
     assert {"x25519", "secp256r1", "secp384r1"} <= set(found["tls"]["groups"])
     assert bool(found["tls"]["hybrid"]) == (ssl.OPENSSL_VERSION_INFO >= (3, 5))
-    assert found["backends"][0]["passed"]
+    assert found["backends"][0].passed
     count = found["descriptors"]["open"]
     assert count is not None
     assert count >= 3
@@ -162,11 +197,9 @@ def test_no_engine_is_a_fact_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_capi, "library_path", no_library)
     found = facts.find()
     assert found["engine"] == {"name": "wasmtime", "version": None, "library": None}
-    assert not found["backends"][0]["passed"]
-    assert (
-        found["backends"][0]["data"][0]["mesg"]
-        == "Install the Python package wasmtime into the Python that runs donjon."
-    )
+    assert not found["backends"][0].passed
+    mesg = found["backends"][0].data[0].mesg
+    assert mesg == "Install the Python package wasmtime into the Python that runs donjon."
 
 
 def test_a_broken_engine_is_a_fact_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -175,16 +208,16 @@ def test_a_broken_engine_is_a_fact_too(monkeypatch: pytest.MonkeyPatch, tmp_path
     broken = tmp_path / "_libwasmtime.so"
     broken.write_bytes(b"\x7fELF")
     monkeypatch.setattr(_capi, "library_path", lambda: str(broken))
-    engine = facts.find()["backends"][0]["data"][0]
-    assert not engine["passed"]
-    assert str(engine["mesg"]).startswith("Reinstall the Python package wasmtime: ")
+    engine = facts.find()["backends"][0].data[0]
+    assert not engine.passed
+    assert str(engine.mesg).startswith("Reinstall the Python package wasmtime: ")
 
 
 def test_no_tls_13_is_a_fact_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssl, "HAS_TLSv1_3", False)
     nil = facts.find()["backends"][0]
-    assert not nil["passed"]
-    assert nil["data"][1]["mesg"] == "Use a Python whose OpenSSL has TLS 1.3."
+    assert not nil.passed
+    assert nil.data[1].mesg == "Use a Python whose OpenSSL has TLS 1.3."
 
 
 def test_no_descriptor_list_and_no_limit_are_facts_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +275,11 @@ def test_reading_a_client_hello_never_fails_wherever_it_is_cut() -> None:
 
 
 TEXT, COUNT, FLAG, NONE = str, int, bool, type(None)
-DATUM = {"name": (TEXT,), "pass": (FLAG,), "info": (TEXT, NONE), "mesg": (TEXT, NONE)}
+DATUM: dict[str, Any] = {
+    "name": (TEXT,), "pass": (FLAG,), "needed": (FLAG,), "info": (TEXT, NONE), "mesg": (TEXT, NONE),
+    "command": (TEXT, NONE),
+}  # fmt: skip
+DATUM["data"] = [DATUM]
 SCHEMA = {
     "version": (TEXT,),
     "system_info": (TEXT,),
@@ -252,8 +289,15 @@ SCHEMA = {
     "engine": {"name": (TEXT,), "version": (TEXT, NONE), "library": (TEXT, NONE)},
     "tls": {"library": (TEXT,), "version_1_3": (FLAG,), "groups": [(TEXT,)], "hybrid": [(TEXT,)]},
     "descriptors": {"soft": (COUNT, NONE), "hard": (COUNT, NONE), "open": (COUNT, NONE)},
-    "backends": [{"backend": (TEXT,), "pass": (FLAG,), "protects": (FLAG,), "mesg": (TEXT, NONE), "data": [DATUM]}],
-}
+    "backends": [
+        {
+            "backend": (TEXT,), "pass": (FLAG,), "hardware": (FLAG,), "protects": (FLAG,), "runs": (FLAG,),
+            "mesg": (TEXT, NONE), "data": [DATUM],
+        }
+    ],
+    "confidential_vm": (TEXT, NONE),
+    "confidential_vm_data": [DATUM],
+}  # fmt: skip
 
 
 def _fits(value: Any, schema: Any, where: str = "") -> str | None:

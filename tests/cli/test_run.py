@@ -26,7 +26,7 @@ def handlers() -> Iterator[None]:
 
 
 def options(*words: str) -> Options:
-    return parse(["run", *words], {}).options
+    return parse(["run", *words], {"DONJON_SANDBOX": "off"}).options  # it is for ever, and this process goes on
 
 
 @pytest.fixture

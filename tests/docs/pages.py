@@ -16,7 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NEEDS", "PAGES", "ROOT", "SKIPS", "Block", "Command", "anchors", "blocks", "commands", "links", "matches"]
+__all__ = [
+    "BOOTS",
+    "NEEDS",
+    "PAGES",
+    "ROOT",
+    "SKIPS",
+    "Block",
+    "Command",
+    "anchors",
+    "blocks",
+    "commands",
+    "links",
+    "matches",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -28,7 +41,9 @@ SKIPS = {
     "hardware": "needs a machine with a TEE, or firmware that belongs to one",
     "ci": "`.ci/run` runs it; here it would run itself",
 }
-NEEDS = ("openssl", "curl", "ziglang", "fusermount3")
+BOOTS = "qemu-system-x86_64"
+"""Blocks that need this start virtual machines; the images are built beforehand."""
+NEEDS = ("openssl", "curl", "ziglang", "fusermount3", BOOTS)
 
 STDIO = "".join(f'[[files]]\nkind = "{kind}"\n' for kind in ("stdin", "stdout", "stderr"))
 

@@ -28,7 +28,7 @@ __all__ = ["Ports", "Shell"]
 
 SECONDS = 100.0
 """The longest that a command may take; the first build of all compiles a C library."""
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 """The longest until one in the background says what the page shows."""
 MARK = "-- end of command, status"
 JOBS = re.compile(r"^(?:\S*bash|\S*sh): line \d+: +\d+ (?:Terminated|Killed).*\n|^\[\d+\].*\n", re.MULTILINE)
@@ -91,9 +91,10 @@ class Shell:
 
     Args:
         folder: an empty directory.
+        caches: where to find guest images, as XDG_CACHE_HOME; None, where the user has them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, caches: Path | None = None) -> None:
         self.folder = folder / "donjon"
         self.ports = Ports()
         ignored = shutil.ignore_patterns("*.wasm", "target", "node_modules", "__pycache__")
@@ -107,6 +108,10 @@ class Shell:
         self.environment = environment({"COLUMNS": "80", "LC_ALL": "C.UTF-8"})
         self.environment["PATH"] = f"{programs}:{os.environ.get('PATH', os.defpath)}"
         self.environment["PYTHONIOENCODING"] = "utf-8"
+        (folder / "run").mkdir()
+        self.environment["XDG_RUNTIME_DIR"] = str(folder / "run")  # `donjon ps` lists what the page has started
+        if caches is not None:
+            self.environment["XDG_CACHE_HOME"] = str(caches)
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=self.folder,
@@ -132,7 +137,7 @@ class Shell:
         background = text.endswith("&")
         self._send(f"{{ {text}\n}} </dev/null\n")
         if text.startswith("kill "):
-            self._send("wait\n")
+            self._send(f"wait {text.removeprefix('kill ')} 2> /dev/null || :\n")  # it may have been noticed already
         self._send(f"printf '\\n{MARK} %d\\n' $?\n")
         came, status = "", None
         end = time.monotonic() + (START_SECONDS if background else SECONDS)

@@ -20,8 +20,9 @@ from donjon.errors import UsageError
 from donjon.project.languages import TABLE
 from donjon.wasm.wasi.p1 import FAMILIES, lookup
 from donjon.wasm.wasi.p1.trampoline import FUNCTIONS
+from tests import images
 from tests.docs import pages
-from tests.docs.pages import NEEDS, PAGES, ROOT, SKIPS, STDIO, Block, matches
+from tests.docs.pages import BOOTS, NEEDS, PAGES, ROOT, SKIPS, STDIO, Block, matches
 from tests.docs.shell import Shell
 
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -34,12 +35,21 @@ def runnable(page: Path) -> list[Block]:
     return [block for block in pages.blocks(page) if block.language in ("console", "python") or "file" in block.words]
 
 
+def boots(page: Path) -> bool:
+    return any(BOOTS in block.words.get("needs", "") for block in pages.blocks(page))
+
+
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if runnable(page)], ids=lambda page: str(page.relative_to(ROOT))
+    "page",
+    [pytest.param(page, marks=pytest.mark.timeout(600) if boots(page) else ()) for page in PAGES if runnable(page)],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
     printed = ""
-    with Shell(tmp_path) as shell:
+    booted = any(BOOTS in block.words.get("needs", "") and can_run(block) for block in pages.blocks(page))
+    if booted:
+        images.image("production")
+    with Shell(tmp_path, images.CACHE if booted else None) as shell:
         for block in pages.blocks(page):
             if "file" in block.words:
                 file = shell.folder / block.words["file"]

@@ -41,7 +41,18 @@ SHORT = 1
 """The seed of the short run, which has to say the same of the same code; long ones look elsewhere each time."""
 SMALL = 4096
 """Bytes of an input that may be kept in the repository, and of all of a target, times 8."""
-COUNTED = ("donjon.wire", "donjon.tee", "donjon.steward", "donjon.config", "donjon.verify", "donjon.identity.path")
+COUNTED = (
+    "donjon.wire",
+    "donjon.sallyport",
+    "donjon.sim.port",
+    "donjon.tee",
+    "donjon.steward",
+    "donjon.config",
+    "donjon.verify",
+    "donjon.identity.path",
+    "donjon.image",
+    "donjon.platform",
+)
 # What `coverage by import` has to see before anybody else has imported it.
 LATER = ("tests.fuzz.targets",)
 

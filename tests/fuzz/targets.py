@@ -12,8 +12,12 @@ No input depends on these keys: the corpus stays good, whatever keys the next ru
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import json
+import lzma
 import os
+import socket
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterable
@@ -28,10 +32,20 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from donjon import config, tee
-from donjon.errors import ParseError, VerifyError
+from donjon.cli import doctor as cli_doctor
+from donjon.cli import image as image_pages
+from donjon.cli import platform as cli_platform
+from donjon.errors import ParseError, PlatformError, UsageError, VerifyError
 from donjon.identity.certificate import self_signed
 from donjon.identity.path import check_path as identity_check
+from donjon.image import Image, cpio, elf, kernel, manifest, unpacking
+from donjon.image import lock as image_locks
+from donjon.keep import registry
+from donjon.platform import backends, caching, choice, doctor, facts, kvm, qemu
+from donjon.platform.machine import Recorded
+from donjon.sallyport import frames, machine
 from donjon.sim import firmware as simulated_firmware
+from donjon.sim import port as simulated_port
 from donjon.steward import app, authority, client, nonce, policy, record, result
 from donjon.steward.app import ProblemError
 from donjon.steward.files import Pile, read_roots, write_roots
@@ -46,6 +60,7 @@ from donjon.tee.intel import collateral as lists
 from donjon.tee.intel import pck, strictjson, x509
 from donjon.tee.intel.simulate import TeeName, qe_identity, sgx_extension, tcb_info
 from donjon.tee.sgx import sigstruct
+from donjon.tee.simulated import Blobs
 from donjon.tee.snp import certtable, idblock
 from donjon.tee.snp import firmware as snp_firmware
 from donjon.tee.snp import simulate as amd
@@ -59,6 +74,10 @@ from donjon.verify.policy import parse as demands_of
 from donjon.wire import Cursor, der, pack, unpack
 from donjon.wire.layout import table_of
 from tests.fuzz.mutate import MUTATORS
+from tests.image import elves
+from tests.image import packages as debs
+from tests.platform import machines
+from tests.sallyport.ends import SAMPLES, Ends
 from tests.steward.asgi import Reply, call_async
 from tests.steward.requests import KVM, new_key, request, spki
 from tests.tee.cca import simulated as arm
@@ -235,6 +254,89 @@ def wire_cursor(data: bytes) -> None:
         assert 0 <= cursor.left <= before
 
 
+# sallyport. The first byte says how far the session is, in the ordinary way; the rest is what then comes.
+
+
+REACHED = tuple(state for state in machine.STATES if state not in (machine.State.ENDED, machine.State.BROKEN))
+
+
+def session(side: str, reached: machine.State) -> Any:
+    """One end of a session, with questions that are open."""
+    ends = Ends(most_files=3, most_bytes=1 << 20).reach(reached)
+    if side == "guest" and reached in (machine.State.STARTING, machine.State.RUNNING):
+        for _ in range(3):
+            ends.guest.dial("h", 1)
+            ends.guest.collateral("r")
+            ends.guest.listening("n", "tcp", "", 0, 1)
+        ends.guest.take(1 << 20)
+    return getattr(ends, side)
+
+
+def heard(end: Any, pieces: Iterable[bytes]) -> list[str]:
+    """What an end says of bytes; that it holds no more than it may."""
+    found: list[Any] = []
+    problem = ""
+    for piece in pieces:
+        try:
+            found += end.feed(piece)
+        except machine.Violation as error:
+            problem, found = error.message, [*found, *error.events]
+            break
+        assert len(end._in) <= frames.HEADER + frames.MAX_PAYLOAD
+        assert end.backlog <= 1 << 16
+        assert all(stream.held <= stream.window for stream in end._streams)
+    assert len(problem) < LONGEST
+    assert problem.isprintable(), repr(problem)
+    assert (end.state is machine.State.BROKEN) == bool(problem)
+    found += end.eof()
+    return [*(f"{type(event).__name__} {vars(event)}" for event in found), problem]
+
+
+def sallyport_end(side: str, data: bytes) -> None:
+    """Feed it whole, and byte by byte: the same is heard."""
+    reached = REACHED[data[0] % len(REACHED)] if data else REACHED[0]
+    whole = heard(session(side, reached), [data[1:]])
+    assert whole == heard(session(side, reached), (data[at : at + 1] for at in range(1, len(data))))
+
+
+def spoken(side: str) -> list[bytes]:
+    """A session's bytes of one end, from each state on; and every frame in the states that have most."""
+    made = []
+    samples = b"".join(SAMPLES[kind] for kind in SAMPLES if kind not in machine.LAST)
+    for number, state in enumerate(REACHED):
+        table = machine.HOST if side == "guest" else machine.GUEST
+        made += [bytes([number]) + SAMPLES[kind] for kind in table[state]]
+    return [*made, bytes([len(REACHED) - 1]) + samples]
+
+
+@target("sallyport.host", seeds=lambda: spoken("host"), longest=4096)
+def sallyport_host(data: bytes) -> None:
+    """Any bytes of a guest are events or a violation, the same however they are cut; nothing grows."""
+    sallyport_end("host", data)
+
+
+@target("sallyport.guest", seeds=lambda: spoken("guest"), longest=4096)
+def sallyport_guest(data: bytes) -> None:
+    """Any bytes of a host are events or a violation, the same however they are cut; nothing grows."""
+    sallyport_end("guest", data)
+
+
+def entries() -> list[bytes]:
+    """Of Keeps with and without listeners."""
+    listeners = [("echo", "::", 10_000), ("", "127.0.0.1", 1)]
+    made = (registry.Entry("web", 4711, "x:1", "nil", "ab" * 32, some, 1, True) for some in ((), listeners))
+    return [json.dumps(entry.fields()).encode() for entry in made]
+
+
+@target("registry.entry", seeds=entries, longest=4096)
+def registry_entry(data: bytes) -> None:
+    """Any bytes are an entry, which is written as it was read, or refused."""
+    entry = refused(lambda: registry.parse(data))
+    if entry is not None:
+        assert registry.parse(json.dumps(entry.fields()).encode()).fields() == entry.fields()
+        assert "/" not in entry.name
+
+
 # steward
 
 
@@ -397,6 +499,78 @@ def snp_certificate(data: bytes) -> None:
     refused(lambda: read_certificate(data))
     refused(lambda: read_crl(data))
     refused(lambda: snp.vek.read_vek(data))
+
+
+class FixedHardware:
+    """What stands behind the port of a simulated confidential VM."""
+
+    tee = "snp"
+
+    def blobs(self, report_data: bytes, privlevel: int | None = None) -> Blobs:
+        return Blobs(report_data + bytes([privlevel or 0]))
+
+
+def port_requests() -> list[bytes]:
+    made = [
+        pack(
+            simulated_port.Request(
+                magic=simulated_port.MAGIC, version=1, kind=kind, privlevel=level, report_data=bytes(64)
+            )
+        )
+        for kind in simulated_port.Kind
+        for level in (0, simulated_port.NO_LEVEL)
+    ]
+    return [*made, b"".join(made)]
+
+
+@target("sim.port", "bytes", port_requests, longest=400)
+def sim_port(data: bytes) -> None:
+    """What a guest sends to the simulated processor is answered, whole or byte by byte alike, or refused."""
+
+    def whole() -> bytes:
+        return simulated_port.Device(FixedHardware()).feed(data)
+
+    def pieces() -> bytes:
+        device = simulated_port.Device(FixedHardware())
+        return b"".join(device.feed(data[at : at + 1]) for at in range(len(data)))
+
+    answers = [refused(whole), refused(pieces)]
+    assert answers[0] == answers[1]
+
+
+def port_answers() -> list[bytes]:
+    """What a guest hears: who that is, and three reports."""
+    device = simulated_port.Device(FixedHardware())
+    who, report = (device.feed(one) for one in (port_requests()[0], port_requests()[2]))
+    longest = simulated_port._packed(0, Blobs(bytes(1000), bytes(1000)))
+    broken = simulated_port._packed(5, Blobs(b""))
+    return [who + report + broken + report, who + longest + report, who, report]
+
+
+@target("sim.answer", "bytes", port_answers, longest=3000)
+def sim_answer(data: bytes) -> None:
+    """What a host sends to a guest that asks for reports is one of its errors, or no longer than a kernel's reports."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(data)
+        there.shutdown(socket.SHUT_WR)
+        far: simulated_port.Far | None = None
+        problem = broken = 0
+        for _ in range(4):
+            blobs = Blobs(b"")
+            try:
+                far = far or simulated_port.Far(here.fileno(), seconds=MOST)
+                blobs = far.blobs(bytes(64))
+                assert not broken, "it believes what comes after an answer that broke off"
+            except OSError as error:
+                problem = error.errno or 0
+                broken = problem if far is None or far._dead else broken
+            assert problem in (0, errno.EIO, errno.EPROTO, errno.ENOTTY), errno.errorcode[problem]
+            if far is None:
+                return
+            assert far.tee.isalpha()
+            assert len(blobs.report) + len(blobs.auxiliary) <= len(data)
+            assert max(map(len, (blobs.report, blobs.auxiliary))) <= simulated_port.MAX_BLOB
 
 
 @target("snp.report", "bytes", files("snp/*/report.bin"), longest=1200)
@@ -819,3 +993,218 @@ def signatures_file(data: bytes) -> None:
     found = refused(lambda: signatures.parse(data))
     if found is not None and found.sev is not None:
         assert len(bytes(found.sev.id_block) + bytes(found.sev.id_auth)) == 4192
+
+
+def archives() -> list[bytes]:
+    tree = {
+        "init": cpio.file(b"#!/x\n", executable=True),
+        "lib64": cpio.link("usr"),
+        "dev/null": cpio.node(1, 3, 0o666),
+    }
+    return [cpio.write(tree).rstrip(b"\0"), cpio.write({}).rstrip(b"\0") + bytes(8) + cpio.write({"a": cpio.file(b"")})]
+
+
+@target("image.cpio", seeds=archives, longest=4096)
+def image_cpio(data: bytes) -> None:
+    """Any bytes are archives whose entries lie inside them, or are refused; what was written is read as it was."""
+    found = refused(lambda: list(cpio.read(data)))
+    if found is not None:
+        assert sum(len(entry.data) for _, entry in found) <= len(data)
+        tree = {str(index): entry for index, (_, entry) in enumerate(found)}
+        again = dict(cpio.read(cpio.write(tree)))
+        assert all(again[path].data == entry.data for path, entry in tree.items())
+
+
+@target(
+    "image.elf", seeds=lambda: [elves.library(("libc.so.6", "libm.so.6")), elves.module(("depends=a",))], longest=4096
+)
+def image_elf(data: bytes) -> None:
+    """Any file is one whose parts lie inside it, or is refused; what is cut is a part of it that needs the same."""
+    cut = refused(lambda: elf.cut(data, "x"))
+    needs = refused(lambda: elf.needed(data, "x"))
+    if cut is not None:
+        assert len(cut) <= len(data)
+        again = refused(lambda: elf.needed(cut, "x"))
+        assert again is None or needs is None or again == needs
+    for key, value in refused(lambda: elf.modinfo(data, "x")) or ():
+        assert isinstance(key + value, str)
+
+
+@target("image.kernel", seeds=lambda: [elves.module(("depends=b,c", "name=a"))], longest=4096)
+def image_kernel(data: bytes) -> None:
+    """Whatever a kernel module says it depends on, an order is found, or it is refused."""
+    good = elves.module(("depends=",))
+    found = refused(lambda: kernel.load_order(["a"], {"a": data, "b": good, "c": data}.get))
+    assert found is None or found[-1][0] == "a"
+    packed = refused(lambda: kernel.payload(data, "x"))
+    assert packed is None or packed in data
+
+
+@target("image.lock", "json", lambda: [(ROOT / "src/donjon/image/lock.json").read_bytes()])
+def image_lock(data: bytes) -> None:
+    """Any text is a lock whose files stay where they are put, or is refused."""
+    found = refused(lambda: image_locks.parse(data))
+    for package in found.packages if found is not None else ():
+        assert "/" not in package.file
+        assert package.file not in (".", "..")
+        assert not package.name.startswith("-")
+
+
+def told() -> list[bytes]:
+    content = dict.fromkeys(manifest.FILES, b"x")
+    entries = {"base": {"init": cpio.file(b"x")}}
+    rows: list[dict[str, object]] = [{"name": "libc6", "version": "2", "use": "image"}]
+    share: dict[str, object] = {"purpose": "TLS", "raw": 1, "zstd": 1}
+    made = manifest.make(
+        "debug", "quiet", "0" * 64, content, entries, {"base": b"x"}, {"base": b"x"}, {"init": "donjon"}, rows, [share]
+    )
+    return [manifest.canonical(made)]
+
+
+@target("image.manifest", "json", told, longest=16384)
+def image_manifest(data: bytes) -> None:
+    """Any text is a manifest that can be shown, or is refused."""
+    found = refused(lambda: manifest.parse(data, "manifest.json"))
+    if found is not None:
+        shown = image_pages.as_text(Image("/x", found, "0" * 64), checked=False)
+        assert all(line.isprintable() for line in shown.split("\n"))
+
+
+@target("image.deb", seeds=lambda: [debs.deb({"usr/bin/x": b"program", "lib/y.so": "y.so.1"})], longest=4096)
+def image_deb(data: bytes) -> None:
+    """Any file is a package whose files stay below where it is unpacked, or is refused."""
+    stays(lambda: list(unpacking.deb(data, "x.deb")))
+
+
+@target("image.tar", seeds=lambda: [lzma.decompress(debs.tar({"usr/x": b"program", "y": "x"}))], longest=12288)
+def image_tar(data: bytes) -> None:
+    """As for a package, behind what compresses it."""
+    stays(lambda: list(unpacking.deb(debs.ar({"data.tar": data}), "x.deb")))
+
+
+@target("image.wheel", seeds=lambda: [debs.wheel({"a/__init__.py": b"x = 1", "b.so": b"\x7fELF" * 9})], longest=4096)
+def image_wheel(data: bytes) -> None:
+    """As for a package."""
+    stays(lambda: list(unpacking.wheel(data, "x.whl")))
+
+
+def stays(act: Callable[[], list[unpacking.Item]]) -> None:
+    for item in refused(act) or ():
+        assert not item.path.startswith("/")
+        assert ".." not in item.path.split("/")
+
+
+# platform
+
+
+def records() -> list[bytes]:
+    """The documents of recorded machines, each with its leaves and files."""
+    return [machines.document(name)[0] for name in machines.MACHINES]
+
+
+@target("platform.record", "json", records, longest=16384)
+def platform_record(data: bytes) -> None:
+    """Any record is of a machine that is judged without a fault, and shown without what terminals obey; or refused."""
+    folder = KEPT / "record"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_bytes(data)
+    found = refused(lambda: Recorded(str(folder)))
+    if found is not None:
+        shown(found)
+
+
+def shown(found: Recorded) -> None:
+    """Judge a machine in every way that there is, and look at what is said."""
+    judged = doctor.examine(backends.find(found))
+    guest = backends.inside(found)[0]
+    texts = cli_doctor.as_text(judged, guest) + cli_doctor.as_json(judged, guest)
+    for backend in backends.find(found):
+        texts += "".join(cli_platform._lines(datum, 1) for datum in backend.data)
+        texts += json.dumps(cli_platform.backend_to_json(backend))
+    for word, demand in itertools.product(("auto", "nil", "snp", "tdx"), (None, "tee", "snp", "sgx")):
+        try:
+            chosen = choice.choose(word, demand, None, found, provider=lambda: guest, can=("nil", "kvm", "snp", "tdx"))
+        except (PlatformError, UsageError) as error:
+            texts += error.message
+        else:
+            assert demand in (None, "tee", chosen.tee)
+            assert demand is None or chosen.tee is not None
+    assert all(line.isprintable() for line in texts.split("\n"))
+
+
+class Strange(Recorded):
+    """A good machine on which every file and directory is strange."""
+
+    content = b""
+
+    def data(self, path: str, most: int = 1 << 22) -> bytes | None:
+        if path.endswith("machine.json"):
+            return super(Recorded, self).data(path, most)
+        return self.content[:most]
+
+    def names(self, _path: str) -> tuple[str, ...]:
+        return tuple(os.fsdecode(name) for name in self.content.split(b"\n"))
+
+
+@cache
+def strange(name: str) -> Strange:
+    folder = KEPT / "strange" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_bytes(machines.document(name)[0])
+    return Strange(str(folder))
+
+
+def small_files() -> list[bytes]:
+    entry = der.encode(der.SEQUENCE, der.encode(der.UTF8_STRING, b"https://example.com"), der.encode(der.SEQUENCE))
+    lists = der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, entry))
+    return [b"Y\n", b"00606a000000", b"Raspberry Pi 4 Model B\0", lists]
+
+
+@target("platform.files", seeds=small_files, longest=4096)
+def platform_files(data: bytes) -> None:
+    """Whatever the files of a machine hold (of the kernel, of the caches), it is judged without a fault."""
+    for name in ("snp-host", "sgx-host", "tdx-host", "raspberry-pi"):
+        machine = strange(name)
+        machine.content = data
+        shown(machine)
+
+
+@target("platform.lists", "der", small_files, longest=65536)
+def platform_lists(data: bytes) -> None:
+    """Any file holds lists that end some day, or is refused."""
+    found = refused(lambda: caching.read_lists(data))
+    if found is not None:
+        assert len(found) <= caching.MAX_LISTS
+        refused(lambda: caching.ends(data))
+
+
+def trials() -> list[bytes]:
+    good = {"step": "done", "api": 12, "seconds": 0.0004}
+    kept = {"key": "k", "state": "works", "problem": "", "hint": None, "modules": ["kvm_amd"], "remembered": False}
+    return [json.dumps(good).encode(), json.dumps({**kept, "api": 12, "seconds": 0.1}).encode()]
+
+
+@target("platform.kvm", "json", trials, longest=4096)
+def platform_kvm(data: bytes) -> None:
+    """Whatever a trial prints or a memory holds, KVM works or it is said why not; nothing else is let out."""
+    found = kvm._judge(data)
+    assert found.works == (found.problem == "")
+    assert found.problem.isprintable()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / "kvm.json").write_bytes(data)
+    kept = kvm._recall(str(KEPT / "kvm.json"), "k")
+    assert kept is None or all(isinstance(part, str) for part in (kept.state, kept.problem, kept.hint or ""))
+
+
+@target("platform.release", seeds=lambda: [b'ID=debian\nID_LIKE="a b"\n', b"ID=opensuse-leap"], longest=4096)
+def platform_release(data: bytes) -> None:
+    """Any os-release names a command that we know, or none."""
+    pairs = (line.partition("=") for line in text(data).splitlines())
+    how = qemu.how_to_get({name.strip(): value.strip() for name, _, value in pairs})
+    assert how in qemu.PACKAGES.values() or how.startswith("install QEMU ")
+
+
+@target("platform.hello", longest=4096)
+def platform_hello(data: bytes) -> None:
+    """Whatever is taken for a ClientHello, what is read is code points."""
+    assert all(0 <= code < 65536 for code in facts.client_groups(data))

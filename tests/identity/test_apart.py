@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from donjon.errors import BugError, PlatformError, UsageError, VerifyError
-from donjon.identity import Apart, Identity, self_signed
+from donjon.identity import Apart, Beside, Identity, self_signed
+from donjon.identity.apart import Making
 
 
 def test_hands_over_an_identity_whose_key_fits_its_certificate() -> None:
@@ -123,3 +124,88 @@ def test_verify_errors_and_their_kin_keep_their_family() -> None:
     with pytest.raises(VerifyError, match="no") as caught:
         Apart(lambda _say: _fails(RefusedError("no", "a hint"))).result()
     assert (type(caught.value), caught.value.hint) == (VerifyError, "a hint")
+
+
+# ---- a process that waits beside the Keep
+
+
+def _end(beside: Beside) -> None:
+    beside.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(beside._pid, 0)
+
+
+def test_a_process_beside_the_keep_makes_an_identity_each_time_it_is_asked() -> None:
+    said: list[str] = []
+
+    def make(say: Callable[[str], None]) -> Identity:
+        say(str(os.getpid()))
+        return self_signed()
+
+    beside = Beside(make)
+    try:
+        first, second = beside.begin(said.append).result(), beside.begin(said.append).result()
+    finally:
+        _end(beside)
+    assert first.key_pem() != second.key_pem()
+    assert len({*said, str(os.getpid()), str(beside._pid)}) == 4
+
+
+def test_what_it_fails_at_is_an_error_here_and_the_next_is_made_all_the_same() -> None:
+    outcomes: list[type[Exception]] = []
+
+    def make(say: Callable[[str], None]) -> Identity:
+        raise VerifyError("the Steward refuses")
+
+    beside = Beside(make)
+    try:
+        for _ in range(2):
+            with pytest.raises(VerifyError, match="the Steward refuses") as caught:
+                beside.begin().result()
+            outcomes.append(caught.type)
+    finally:
+        _end(beside)
+    assert outcomes == [VerifyError, VerifyError]
+
+
+def test_what_hangs_there_is_ended_when_its_time_is_over() -> None:
+    def hang(_say: Callable[[str], None]) -> Identity:
+        time.sleep(60)
+        raise AssertionError
+
+    beside = Beside(hang, seconds=0.3)
+    try:
+        with pytest.raises(PlatformError, match=r"was not made within 0\.3 s"):
+            beside.begin().result()
+    finally:
+        _end(beside)
+
+
+def test_what_dies_there_early_is_our_mistake() -> None:
+    beside = Beside(lambda _say: os._exit(3))
+    try:
+        with pytest.raises(BugError, match="ended early"):
+            beside.begin().result()
+    finally:
+        _end(beside)
+
+
+def test_the_process_beside_holds_nothing_of_ours_and_ends_with_us() -> None:
+    reader, writer = os.pipe()
+    beside = Beside(lambda _say: self_signed())
+    try:
+        os.close(writer)
+        poller = select.poll()
+        poller.register(reader, select.POLLIN)
+        assert poller.poll(10_000)
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+        _end(beside)
+
+
+def test_an_identity_can_come_from_any_process_that_writes_records() -> None:
+    made = Apart(lambda _say: self_signed())
+    pid, reader = made.give_away()
+    assert len(Making(reader).result().chain) == 1
+    assert os.waitpid(pid, 0)[1] == 0

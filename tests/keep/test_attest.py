@@ -10,7 +10,7 @@ import pytest
 from donjon import sim
 from donjon.config import Config, Listen
 from donjon.errors import BugError, DonjonError, PlatformError, UsageError, VerifyError
-from donjon.keep import attest, nil
+from donjon.keep import attest, network, nil
 from donjon.keep import launch as launch_module
 from donjon.keep.attest import about, choose, detect, maker
 from donjon.keep.launch import ATTEST, GRAMINE, TSM, Launch
@@ -68,6 +68,13 @@ def test_takes_nothing_where_there_is_nothing(tmp_path: Path) -> None:
     source = choose(launch(tmp_path), WORKLOAD)
     assert (source.tee, source.collect(b"")) == ("kvm", b"")
     assert about(launch(tmp_path), source) == "kvm (no TEE: the host can read and change it)"
+
+
+def test_a_machine_with_simulated_hardware_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = attest.Machine("snp", str(tmp_path))
+    assert about(launch(tmp_path), source) == "snp"
+    monkeypatch.setattr(network.current(), "simulated", True)
+    assert about(launch(tmp_path), source) == "simulated snp"
 
 
 def test_a_configfs_tsm_that_cannot_be_asked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import signal
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from donjon.errors import DonjonError, PlatformError, VerifyError
 from donjon.identity import Identity, self_signed
+from donjon.identity.apart import Beside
 from donjon.identity.certificate import private_bytes
 from donjon.keep import credentials as module
 from donjon.keep.credentials import Credentials
@@ -28,10 +32,19 @@ Make = Callable[[Callable[[str], None]], Identity]
 
 
 class Clock:
-    """Seconds since 1970, where a test says how late it is."""
+    """Seconds since 1970, where a test says how late it is; processes that were forked before hear of it."""
 
     def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 8)
         self.ahead = 0.0
+
+    @property
+    def ahead(self) -> float:
+        return float(struct.unpack("d", self._shared[:8])[0])
+
+    @ahead.setter
+    def ahead(self, seconds: float) -> None:
+        self._shared[:8] = struct.pack("d", seconds)
 
     def __call__(self) -> float:
         return time.time() + self.ahead
@@ -51,6 +64,7 @@ class Case:
         self.said: list[tuple[int, str]] = []
         self.fails = folder / "fails"
         self.hangs = folder / "hangs"
+        self.maker = folder / "maker"  # the number of the process that made the last one
         self._issuer = Issuer()
         self._life = life
         log = Logger(lambda level, _target, text: self.said.append((level, text)))
@@ -59,6 +73,7 @@ class Case:
         self.credentials.show_in(self.context)
 
     def _make(self, say: Callable[[str], None]) -> Identity:
+        self.maker.write_text(str(os.getpid()))
         say("made one")
         while self.hangs.exists():
             time.sleep(0.01)
@@ -230,19 +245,32 @@ def test_a_keep_that_ends_takes_its_renewal_with_it(tmp_path: Path, monkeypatch:
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(module, "LOOK", 0.01)
     case = Case(tmp_path)
+    first = case.maker.read_text()
     case.hangs.touch()
     case.clock.ahead += 2600
     case.credentials._arm()
     case.until(lambda: case.credentials._making is not None)
-    making = case.credentials._making
-    assert making is not None
+    case.until(lambda: case.maker.read_text() not in ("", first))
+    maker = int(case.maker.read_text())
+    os.kill(maker, 0)
     begun = time.monotonic()
     case.credentials.close()
     case.reactor.drain(2.0)
     assert time.monotonic() - begun < 1.9  # nothing is left to drain
-    with pytest.raises(ProcessLookupError):
-        os.kill(making._pid, 0)
+    end = begun + 10
+    while _lives(maker):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    case.clock._shared.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_an_identity_that_nobody_renews_gives_the_reactor_nothing_to_do() -> None:
@@ -279,10 +307,22 @@ def test_a_fork_that_fails_is_tried_again_too(case: Case, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "LOOK", 0.01)
     first = case.credentials.identity()
     with monkeypatch.context() as inner:
-        inner.setattr(module, "Apart", no_fork)
+        inner.setattr(Beside, "begin", no_fork)
         case.clock.ahead += 2600
         case.credentials._arm()
         case.until(lambda: bool(case.texts(2)))
     assert "not renewed: cannot start a process that makes the Keep's key" in case.texts(2)[0]
     case.clock.ahead += 60
     case.until(lambda: case.credentials.identity() is not first)
+
+
+def test_a_renewal_that_nobody_is_there_for_is_said(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    beside = case.credentials._beside
+    assert beside is not None
+    os.kill(beside._pid, signal.SIGKILL)
+    os.waitpid(beside._pid, 0)
+    case.clock.ahead += 2600
+    case.credentials._arm()
+    case.until(lambda: bool(case.texts(2)))
+    assert "not renewed: cannot have the Keep's key made: the process for it is gone: broken pipe" in case.texts(2)[0]

@@ -65,3 +65,8 @@ def sim_mount(lab: Path, where: Path, *more: str | Path) -> Sequence[str | Path]
 def stand_in(lab: Path, where: Path) -> Sequence[str | Path]:
     """The roots that no kernel would show."""
     return [sys.executable, "-m", "tests.sim.stand_in", lab, where]
+
+
+def raw_mount(lab: Path, where: Path, tee: str, workload: bytes) -> Sequence[str | Path]:
+    """What a simulated confidential VM has inside."""
+    return [sys.executable, "-m", "tests.sim.raw_mount", lab, where, tee, workload.hex()]

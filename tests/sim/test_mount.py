@@ -23,7 +23,7 @@ from donjon.steward.files import Pile
 from donjon.steward.procedure import Decision, decide
 from donjon.tee import tsm
 from tests.sim.labs import LAX, WORKLOAD, trust
-from tests.sim.mounts import mounted, sim_mount
+from tests.sim.mounts import mounted, raw_mount, sim_mount
 from tests.steward.requests import new_key, request, spki
 from tests.system.command import donjon_run
 
@@ -31,14 +31,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="F
 DATA = bytes(range(64))
 
 
-@pytest.fixture(scope="module")
-def roots(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """A mount of every TEE."""
+@pytest.fixture(scope="module", params=["by libfuse", "as in a guest"])
+def roots(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[dict[str, Path]]:
+    """A mount of every TEE: by the command, and as a simulated confidential VM has it."""
     base = tmp_path_factory.mktemp("mounts")
     blocks = []
+    if request.param == "as in a guest" and os.getuid() != 0:
+        pytest.skip("only root can mount without libfuse's helper")
     try:
         for name in TEES:
-            words = sim_mount(folder, base / name, "--tee", name, "--workload", WORKLOAD.hex())
+            if request.param == "by libfuse":
+                words = sim_mount(folder, base / name, "--tee", name, "--workload", WORKLOAD.hex())
+            else:
+                words = raw_mount(folder, base / name, name, WORKLOAD)
             blocks.append(mounted(words, base / name))
             blocks[-1].__enter__()
         yield {name: base / name for name in TEES}

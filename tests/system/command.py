@@ -30,7 +30,11 @@ def command() -> list[str]:
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """Ours without what changes the command's behaviour, and `changes`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DONJON_", "ENARX_", "SSL_CERT"))}
-    for name in ("DONJON_CACHE", "DONJON_CI"):
+    for name in (
+        "DONJON_CACHE",
+        "DONJON_CI",
+        *(("DONJON_SANDBOX",) if "COVERAGE_PROCESS_CONFIG" in os.environ else ()),
+    ):
         if name in os.environ:
             kept[name] = os.environ[name]
     return {**kept, "PYTHONPATH": str(Path(donjon.__file__).parents[1]), **(changes or {})}

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Steward:
         url: where it is. ca: PEM file of the authority behind its TLS. root: PEM file of its own.
     """
 
-    def __init__(self, folder: Path, lab: str, policy: str = POLICY) -> None:
+    def __init__(self, folder: Path, lab: str, policy: str = POLICY, more: Sequence[str] = ()) -> None:
         folder.mkdir()
         (folder / "steward.toml").write_text(policy)
         authority = Authority(folder)
@@ -38,7 +39,11 @@ class Steward:
         words = ["--policy", "steward.toml", "--state", "state", "--roots", f"{lab}/roots.toml", "--addr", "127.0.0.1"]
         words += ["--port", "0", "--admin-port", "0", "--tls-crt", "server.pem", "--tls-key", "server.pem"]
         self.process = subprocess.Popen(
-            [*command(), "steward", "serve", *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+            [*command(), "steward", "serve", *words, *more],
+            cwd=folder,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.said: list[str] = []
         assert self.process.stderr is not None

@@ -6,9 +6,13 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+from tests.images import CACHE, image, qemu
 from tests.system.command import ROOT, environment
 
 DEMO = ROOT / "examples" / "demo.py"
+PROVE = ROOT / "examples" / "prove.py"
 SAID = {"Alice": "hello, is this thing on?", "Bob": "seven times seven is 49", "Chloé": "どんじょん"}
 
 
@@ -44,3 +48,43 @@ def test_the_demo_ends_with_a_message_and_1_when_something_goes_wrong() -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "\ndemo: error: the Keep did not start within 0 s\n"
+
+
+def prove(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROVE), *words],
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nil", "kvm"])
+def test_the_second_demo_proves_what_runs_in_a_process_and_in_a_virtual_machine(backend: str) -> None:
+    if backend == "kvm":
+        qemu()
+        image("simulated")
+    done = prove("--backend", backend, XDG_CACHE_HOME=str(CACHE))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout
+    assert ("donjon: virtual machine: QEMU " in text) == (backend == "kvm")
+    assert ("$ donjon image measure --tee snp --variant simulated " in text) == (backend == "kvm")
+    for hexadecimal in re.findall(r"\b[0-9a-f]{96}\b", text):
+        assert f"  measurement  {hexadecimal}\n" in text  # measured beforehand, and seen by who verifies
+    order = [
+        ": SIMULATED, accepted as demanded",
+        "hears back: hello, proven Keep",
+        "demand.workload",
+        "evidence.attested",
+    ]
+    assert [*sorted(map(text.index, order))] == [*map(text.index, order)]
+    assert "who holds the files in `lab` can make such evidence too" in text
+
+
+def test_where_there_is_no_qemu_the_second_demo_says_so_and_is_no_failure() -> None:
+    done = prove("--backend", "kvm", PATH="/nonexistent")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  Left out: there is no QEMU here. apt-get install qemu-system-x86" in done.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MEASURED
 from tests.keep import guests
 from tests.system.command import Running, command, config, donjon_run, environment, file, listens
 
@@ -276,3 +277,27 @@ def test_too_few_addresses_are_the_machines_fault(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert b"no address space for the guest" in done.stderr
     assert b"ulimit -v" in done.stderr
+
+
+# ---- the sandbox
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
+@pytest.mark.skipif(MEASURED, reason="where coverage is measured, Keeps have no sandbox: see conftest")
+@pytest.mark.parametrize(
+    ("words", "env", "more"),
+    [((), {}, 1), (("--sandbox", "on"), {}, 1), (("--sandbox", "off"), {}, 0), ((), {"DONJON_SANDBOX": "off"}, 0)],
+)
+def test_the_process_is_confined_unless_it_is_told_not_to(
+    words: tuple[str, ...], env: dict[str, str], more: int, tmp_path: Path
+) -> None:
+    def filters(pid: int | str) -> int:
+        text = Path(f"/proc/{pid}/status").read_text()
+        return int(text.partition("Seccomp_filters:\t")[2].split()[0])
+
+    with Running("run", *words, file(tmp_path, guests.CAT), env=env) as running:
+        assert running.process.stdin is not None
+        assert running.process.stdout is not None
+        running.process.stdin.write(b"x")
+        assert running.process.stdout.read(1) == b"x"
+        assert filters(running.process.pid) - filters("self") == more

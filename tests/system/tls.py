@@ -107,12 +107,16 @@ def general(name: str) -> x509.GeneralName:
 
 @contextmanager
 def peer(
-    serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None, refused: bool = False
+    serve: Callable[[socket.socket], None],
+    context: ssl.SSLContext | None = None,
+    refused: bool = False,
+    seconds: float = 20,
 ) -> Iterator[int]:
     """A server of one connection in a thread, with TLS or without; gives its port. What `serve` raises is raised.
 
     Args:
         refused: the handshake must fail.
+        seconds: how long it waits for its client.
     """
     failed: list[BaseException] = []
 
@@ -130,7 +134,7 @@ def peer(
             failed.append(error)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20)
+        listener.settimeout(seconds)
         thread = threading.Thread(target=work)
         thread.start()
         try:

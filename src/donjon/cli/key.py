@@ -8,6 +8,7 @@ from donjon.errors import UsageError
 from donjon.tee import signatures
 from donjon.tee.sgx import sigstruct
 from donjon.tee.snp import idblock
+from donjon.tee.snp.layout import GuestPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,19 +51,35 @@ def sign(options: Options) -> int:
         UsageError: parts that belong together are not all there.
     """
     sev, sgx = None, None
-    if _together(options, "--launch-digest", "--sev-id-key", "--sev-id-key-signature"):
+    if _together(options, "--sev-id-key", "--sev-id-key-signature"):
         key = signing.read_sev_key(options.sev_id_key)
-        sev = idblock.sign(
-            _hex("--launch-digest", options.launch_digest, 48),
-            key,
-            files.read(options.sev_id_key_signature, signing.MAX_FILE),
-        )
+        authorization = files.read(options.sev_id_key_signature, signing.MAX_FILE)
+        debug = options.variant == "debug"
+        policy = idblock.POLICY | GuestPolicy.DEBUG if debug else idblock.POLICY
+        sev = idblock.sign(_launch_digest(options), key, authorization, policy=policy)
+    elif options.launch_digest is not None:
+        raise UsageError("expected --sev-id-key and --sev-id-key-signature with --launch-digest")
     if _together(options, "--mrenclave", "--sgx-key"):
         body = sigstruct.body(_hex("--mrenclave", options.mrenclave, 32))
         sgx = sigstruct.sign(body, signing.read_sgx_key(options.sgx_key))
     if sev is None and sgx is None:
-        raise UsageError("nothing to sign: expected --launch-digest or --mrenclave", "donjon sign --help")
+        raise UsageError("nothing to sign: expected --sev-id-key or --mrenclave", "donjon sign --help")
     return _give(signatures.write(__version__, sev, sgx).decode(), options.out)
+
+
+def _launch_digest(options: Options) -> bytes:
+    """The one that is named, or that of the image which was built."""
+    if options.launch_digest is not None:
+        return _hex("--launch-digest", options.launch_digest, 48)
+    from donjon.cli import measure  # which needs an image and sev-snp-measure: not everybody who signs has them
+    from donjon.tee.snp.backend import firmware
+    from donjon.tee.snp.measure import launch_digest
+
+    subject = measure.of_variant(options.variant)
+    count = measure.count("--vcpus", options.vcpus)
+    return launch_digest(
+        firmware(options.firmware)[1], subject.kernel, subject.initrd, subject.cmdline, count, options.cpu
+    )
 
 
 def _together(options: Options, *names: str) -> bool:

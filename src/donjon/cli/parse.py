@@ -29,10 +29,15 @@ class Options:
     Flags are bool, `args` (after `--`) is a tuple, the rest str; None is an option without default that was not given.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_given", "_values")
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], given: Iterable[str] = ()) -> None:
         self._values = values
+        self._given = frozenset(given)
+
+    def given(self, name: str) -> bool:
+        """Whether "--option" stands on the command line: variables and defaults are nobody's wish for this run."""
+        return name in self._given
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -58,11 +63,13 @@ class Request:
 
     __slots__ = ("asks", "command", "name", "options")
 
-    def __init__(self, asks: str, name: str, command: Command | None, values: dict[str, Any]) -> None:
+    def __init__(
+        self, asks: str, name: str, command: Command | None, values: dict[str, Any], given: Iterable[str] = ()
+    ) -> None:
         self.asks = asks
         self.name = name
         self.command = command
-        self.options = Options(values)
+        self.options = Options(values, given)
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Request:
@@ -130,7 +137,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Request:
         if option.required and values[option.key] is None:
             raise UsageError(f"{option.name} is missing", _usage_hint(command))
     _place(command, words, rest, values)
-    return Request("call", name, command, values)
+    return Request("call", name, command, values, given)
 
 
 def load(reference: str) -> Any:

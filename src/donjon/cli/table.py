@@ -126,6 +126,14 @@ GLOBAL = (
 )  # fmt: skip
 """Options of every command; they may stand before its name too."""
 
+_VARIANT = Option(
+    "--variant",
+    "NAME",
+    "production; debug, which has a console; simulated, for tests",
+    default="production",
+    words="donjon.image.recipe:VARIANTS",
+)
+_FIRMWARE = Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True)
 _LAB = Option("--sim", "DIR", "the lab, as sim init makes it", default="lab", files=True)
 _HARDWARE = Option("--tee", "NAME", "which hardware", default="snp", words="donjon.sim.lab:TEES")
 _BOUND = Option("--workload", "HEX", "digest of the workload that the launcher puts into the evidence")
@@ -146,8 +154,22 @@ RUN = Command(
             "without it the program has stdin, stdout and stderr", env="WASMCFGFILE", files=True,
         ),
         Option(
-            "--backend", "NAME", "what holds the Keep; nil protects nobody from the host", env="BACKEND", default="nil",
+            "--backend", "NAME", "what holds the Keep: nil, this process; kvm, a virtual machine; or auto, the "
+            "strongest that this machine has; nil and kvm protect nobody from the host", env="BACKEND", default="auto",
             words="donjon.platform:BACKENDS",
+        ),
+        Option(
+            "--require", "WHAT", "what has to keep the host out, or nothing runs: tee (any), snp, tdx, sgx or cca",
+            words=("tee", "snp", "sev", "tdx", "sgx", "cca"),
+        ),
+        Option(
+            "--name", "NAME", "of the Keep, for donjon ps, logs and stop: letters, digits, -, _ and .; without one, "
+            "detached Keeps and virtual machines get one, and others are not listed",
+        ),
+        Option("--detach", "", "go on in the background: print the Keep's name when the program is about to run"),
+        Option(
+            "--sandbox", "WHEN", "confine the process that holds the program: auto (as far as this machine can), on "
+            "(or it does not start) or off", env="SANDBOX", default="auto", words=("auto", "on", "off"),
         ),
         Option(
             "--attest", "TEE", "whose evidence its certificate has: auto (what this machine speaks for), none, "
@@ -156,6 +178,29 @@ RUN = Command(
         Option(
             "--sim", "DIR", "a lab that `donjon sim init` made: evidence of simulated hardware, for development",
             files=True,
+        ),
+        Option(
+            "--memory", "MIB", "of a virtual machine; by default what the program's size and [limits] ask for",
+            check="donjon.cli.run:mebibytes",
+        ),
+        Option(
+            "--accel", "NAME", "what a machine of kvm runs on: kvm, tcg (emulated, slow), or auto", env="ACCEL",
+            default="auto", words=("auto", "kvm", "tcg"),
+        ),
+        Option(
+            "--signatures", "FILE", "signatures of the image that `donjon sign` made, for a machine of snp", files=True,
+        ),
+        Option(
+            "--firmware", "FILE", "firmware of a machine of snp or tdx; by default where packages put it",
+            files=True,
+        ),
+        Option(
+            "--output", "", "let the host see what the program writes in snp or tdx: the workload's digest says so"
+        ),
+        Option("--debug", "", "boot the image that has a console, and log what that says; it measures differently"),
+        Option(
+            "--boot-seconds", "SECONDS", "how long a virtual machine may take to start", env="BOOT_SECONDS",
+            default="120", check="donjon.cli.run:seconds",
         ),
         Option(
             "--tsm", "DIR", "where configfs-tsm is, which gives this machine's evidence",
@@ -199,8 +244,51 @@ _DEMANDS = (
 )  # fmt: skip
 """What is demanded of a Keep."""
 
+_RECORDED = Option("--recorded", "DIR", "the machine of a record, instead of this one", files=True)
+_FROM = Option("--from", "URL", "whom to ask instead of the vendor, such as a cache of your own")
+
+
+def _kept(folder: str) -> tuple[Option, ...]:
+    return (Option("--cache", "DIR", f"where it is kept, instead of {folder}", files=True), _FROM)
+
+
+_AMD, _INTEL = _kept("/var/cache/amd-sev"), _kept("/var/cache/intel-sgx")
+_BOTH = _kept("/var/cache/amd-sev or /var/cache/intel-sgx")
+_VERIFIED = "Nothing is kept that the vendor has not signed. It prints what it has written."
+
 _LIST = (
     RUN,
+    Command(
+        "ps",
+        "List the Keeps that run",
+        handler="donjon.cli.keeps:ps",
+        group="Run",
+        options=(Option("--json", "", "as JSON: a list of objects"),),
+        details=(
+            "It lists this user's Keeps on this machine: those that were started with --detach or --name, and those in "
+            "virtual machines."
+        ),
+        examples=(("donjon ps", "name, process, backend, listeners, ..."),),
+    ),
+    Command(
+        "logs",
+        "Print what a detached Keep and its program have written",
+        handler="donjon.cli.keeps:logs",
+        group="Run",
+        arguments=(Argument("NAME", "the Keep, as donjon ps lists it, or one that has ended"),),
+        options=(Option("--follow", "", "go on until the Keep ends"),),
+        details="The newest 1 to 2 MiB are kept, and the logs of the last 16 Keeps that have ended.",
+        examples=(("donjon logs web --follow", "watch what it writes"),),
+    ),
+    Command(
+        "stop",
+        "End a Keep",
+        handler="donjon.cli.keeps:stop",
+        group="Run",
+        arguments=(Argument("NAME", "the Keep, as donjon ps lists it"),),
+        options=(Option("--time", "SECONDS", "how long it may take before it is killed", default="10"),),
+        examples=(("donjon stop web", "asks it to end, kills it 10 seconds later"),),
+    ),
     Command(
         "config init",
         "Write a commented Enarx.toml to start from",
@@ -243,13 +331,129 @@ _LIST = (
         "Show what this machine offers for running Keeps",
         handler="donjon.cli.platform:info",
         group="Host",
-        options=(Option("--json", "", "print one JSON object instead", short="-j"),),
+        options=(Option("--json", "", "print one JSON object instead", short="-j"), _RECORDED),
         details="Facts only: it changes nothing, and its exit code is 0 whatever it finds. It prints no secret: paste "
         "it into a report.",
         examples=(
             ("donjon platform info", "for people"),
             ("donjon platform info --json", "for programs"),
         ),
+    ),
+    Command(
+        "doctor",
+        "Say what works on this machine, and how to mend the rest",
+        handler="donjon.cli.doctor:run",
+        group="Host",
+        options=(
+            Option("--backend", "NAME", "judge this one alone", words="donjon.cli.doctor:NAMES"),
+            Option("--anew", "", "try KVM again, although it was tried since the machine started"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+            _RECORDED,
+        ),
+        details="What counts, without --backend: nil, and each backend that keeps the host out and whose hardware is "
+        "here. It changes nothing: the commands are for you.",
+        exits=(("0", "what counts works"), ("3", "something is missing; it says what")),
+        examples=(
+            ("donjon doctor", "the whole machine"),
+            ("donjon doctor --backend snp", "AMD SEV-SNP alone"),
+        ),
+    ),
+    Command(
+        "platform record",
+        "Record what is known of this machine, to look at elsewhere",
+        handler="donjon.cli.platform:record",
+        group="Host",
+        arguments=(Argument("DIR", "an empty directory, or none yet", files=True),),
+        details="The record holds the answers to what platform info asks, and no secret: no environment, no host name, "
+        "no addresses; numbers that name a chip are replaced. Read it before you send it.",
+        examples=(
+            ("donjon platform record machine", "writes it"),
+            ("donjon platform info --recorded machine", "what it says"),
+        ),
+    ),
+    Command(
+        "platform snp update",
+        "Fetch AMD's certificate of this chip (VCEK)",
+        handler="donjon.cli.caches:update_vcek",
+        group="Host",
+        options=_AMD,
+        details="It asks /dev/sev for the chip's id and its TCB, and AMD for the certificate. " + _VERIFIED,
+        examples=(("donjon platform snp update", "as root"),),
+    ),
+    Command(
+        "platform snp cache-crl",
+        "Fetch AMD's revocation lists",
+        handler="donjon.cli.caches:amd_lists",
+        group="Host",
+        options=_AMD,
+        details="Those of all products: Milan, Genoa, Turin. " + _VERIFIED,
+        examples=(("donjon platform snp cache-crl", "as root"),),
+    ),
+    Command(
+        "platform snp vcek",
+        "Print AMD's certificate of this chip, DER",
+        handler="donjon.cli.caches:vcek",
+        group="Host",
+        options=(Option("--file", "", "print where it is kept instead"), *_AMD),
+        exits=(("0", "done"), ("3", "it is not there, or /dev/sev cannot be asked")),
+        examples=(("donjon platform snp vcek --file", "where it is"),),
+    ),
+    Command(
+        "platform sgx cache-crl",
+        "Fetch Intel's revocation lists",
+        handler="donjon.cli.caches:intel_lists",
+        group="Host",
+        options=_INTEL,
+        details="They hold for SGX and TDX. " + _VERIFIED,
+        examples=(("donjon platform sgx cache-crl", "as root"),),
+    ),
+    Command(
+        "platform sgx cache-pck",
+        "Find out from Intel which kind of machine this is",
+        handler="donjon.cli.caches:intel_pck",
+        group="Host",
+        options=_INTEL,
+        details="Intel's PCKIDRetrievalTool has to have written pckid_retrieval.csv into the directory. The machine's "
+        "FMSPC is kept in fmspc.txt. " + _VERIFIED,
+        examples=(("donjon platform sgx cache-pck", "as root"),),
+    ),
+    Command(
+        "platform sgx cache-tcb",
+        "Fetch Intel's TCB info of this kind of machine",
+        handler="donjon.cli.caches:intel_tcb",
+        group="Host",
+        options=_INTEL,
+        details="For SGX and, where the machine has it, for TDX. fmspc.txt has to be there: platform sgx cache-pck "
+        "writes it. " + _VERIFIED,
+        examples=(("donjon platform sgx cache-tcb", "as root"),),
+    ),
+    Command(
+        "platform sgx register",
+        "Register this machine with Intel",
+        handler="donjon.cli.caches:register",
+        group="Host",
+        options=_INTEL,
+        details="It sends the manifest that the BIOS has left in an EFI variable. Once in a machine's life, for SGX "
+        "and TDX on machines with several processors.",
+        examples=(("donjon platform sgx register", "as root"),),
+    ),
+    Command(
+        "update-cache",
+        "Fetch what ends: the vendor's lists for this machine",
+        handler="donjon.cli.caches:update",
+        group="Host",
+        options=_BOTH,
+        details="On AMD's processors platform snp cache-crl; on Intel's platform sgx cache-crl and cache-tcb.",
+        examples=(("donjon update-cache", "as root, once a week"),),
+    ),
+    Command(
+        "initialize",
+        "Do what a machine needs once",
+        handler="donjon.cli.caches:initialize",
+        group="Host",
+        options=_BOTH,
+        details="On AMD's processors platform snp update; on Intel's platform sgx register.",
+        examples=(("donjon initialize", "as root"),),
     ),
     Command(
         "verify",
@@ -479,7 +683,8 @@ _LIST = (
         group="Simulate",
         arguments=(Argument("DIR", "where its keys are kept; not there yet, or empty", default="lab", files=True),),
         details="Its evidence has the real formats and proves nothing. A Steward accepts it if it is given the lab's "
-        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated.",
+        "roots.toml and its policy says accept_unattested = true; the certificate then says that it was simulated. "
+        "With its firmware.fd virtual machines are measured that `donjon run --backend kvm --sim lab` starts.",
         examples=(
             ("donjon sim init", "makes lab"),
             ("donjon steward serve --roots lab/roots.toml --policy steward.toml", "a Steward that believes it"),
@@ -548,26 +753,80 @@ _LIST = (
         ),
     ),
     Command(
+        "image build",
+        "Build the image that virtual machines start",
+        handler="donjon.cli.image:build",
+        group="Image",
+        options=(
+            _VARIANT,
+            Option("--out", "DIR", "where to put it; without it, among what is cached for this user", files=True),
+        ),
+        details="Its packages are downloaded once, some 60 MB, and compared with the lock that is part of Donjon. "
+        "Equal versions of Donjon build equal bytes on every machine: compare the digests. What is there already is "
+        "not built again. DONJON_MIRROR names a directory or an address where the packages are sought first.",
+        exits=(
+            ("0", "the image is there"),
+            ("1", "a package is not what the lock says"),
+            ("2", "the command line is wrong"),
+            ("3", "this machine cannot do it: no network, no room, not Linux on x86-64"),
+        ),
+        examples=(
+            ("donjon image build", "what `donjon run` starts"),
+            ("donjon image build --variant debug --out debug-image", "one with a console, in a directory"),
+        ),
+    ),
+    Command(
+        "image info",
+        "Show what an image is, and what each megabyte is for",
+        handler="donjon.cli.image:info",
+        group="Image",
+        options=(
+            _VARIANT,
+            Option("--check", "", "compare the content of every file with the manifest"),
+            Option("--json", "", "print one JSON object instead", short="-j"),
+        ),
+        details="It builds nothing. DONJON_IMAGE names a directory with an image to use instead of the cached one.",
+        exits=(
+            ("0", "it is there"),
+            ("3", "it is not built yet"),
+            ("4", "it is damaged"),
+        ),
+        examples=(
+            ("donjon image info", "for people"),
+            ("donjon image info --check --json", "for programs, after reading every byte"),
+        ),
+    ),
+    Command(
         "image measure",
         "Print what hardware will report of an image, for a policy",
         handler="donjon.cli.measure:measure",
         group="Image",
         options=(
             Option("--tee", "NAME", "whose digests: snp or tdx", required=True, words="donjon.cli.measure:TEES"),
-            Option("--kernel", "FILE", "the kernel, bzImage", required=True, files=True),
-            Option("--initrd", "FILE", "its initramfs", required=True, files=True),
-            Option("--append", "TEXT", "its command line", required=True),
+            _VARIANT,
             Option("--vcpus", "NUMBERS", "how many processors the guest has", default="1"),
             Option("--cpu", "NAMES", "their model, as QEMU calls it; SNP measures it", default="EPYC-v4"),
-            Option("--firmware", "FILE", "OVMF; without it, DONJON_FIRMWARE, or the one of a package", files=True),
+            _FIRMWARE,
+            Option("--kernel", "FILE", "another image instead: its kernel, bzImage", files=True),
+            Option("--initrd", "FILE", "its initramfs", files=True),
+            Option("--append", "TEXT", "its command line"),
             Option("--json", "", "print one JSON object instead", short="-j"),
         ),
         details="The lines go into a Steward's policy, or into that of `donjon verify`. For SNP, each pair of number "
         "and model has its own digest, and firmware that does not measure the kernel is refused. For TDX, RTMR0 is not "
-        "computed: it depends on tables that QEMU makes.",
+        "computed: it depends on tables that QEMU makes. Of the variant debug, the lines also allow what only such "
+        "guests do.",
+        exits=(
+            ("0", "the lines are printed"),
+            ("1", "a file is malformed"),
+            ("2", "the command line is wrong, or the firmware would boot any kernel"),
+            ("3", "there is no image, or no firmware"),
+            ("4", "the image is damaged"),
+        ),
         examples=(
-            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "one processor"),
-            ("donjon image measure --tee snp --vcpus 1,2 --kernel bzImage --initrd image --append quiet", "one or two"),
+            ("donjon image measure --tee snp", "the image that was built, one processor"),
+            ("donjon image measure --tee snp --vcpus 1,2 --cpu EPYC-v4,EPYC-Genoa", "one or two, of two models"),
+            ("donjon image measure --tee snp --kernel bzImage --initrd image --append quiet", "another image"),
         ),
     ),
     Command(
@@ -629,15 +888,21 @@ _LIST = (
         handler="donjon.cli.key:sign",
         group="Image",
         options=(
-            Option("--launch-digest", "HEX", "of SNP, as image measure prints it"),
             Option("--sev-id-key", "FILE", "the ID key", files=True),
             Option("--sev-id-key-signature", "FILE", "what key sev sign wrote for it", files=True),
+            Option("--launch-digest", "HEX", "of SNP; without it, that of the image which image build made"),
+            _VARIANT,
+            Option("--vcpus", "NUMBER", "how many processors the guest has", default="1"),
+            Option("--cpu", "NAME", "their model, as QEMU calls it", default="EPYC-v4"),
+            _FIRMWARE,
             Option("--mrenclave", "HEX", "of SGX"),
             Option("--sgx-key", "FILE", "the signer's key", files=True),
             Option("--out", "FILE", "where to write it; without it, it is printed", files=True),
         ),
-        details="JSON in Enarx's format. The same keys and digests give the same bytes.",
+        details="JSON in Enarx's format. The same keys and digests give the same bytes. An ID block of the variant "
+        "debug is for guests that the host can look into, and for no others.",
         examples=(
+            ("donjon sign --sev-id-key id.key --sev-id-key-signature id.sig --out image.sig", "the image, for SNP"),
             ('donjon sign --mrenclave "$(cat mrenclave.hex)" --sgx-key sgx.key', "for SGX"),
         ),
     ),

@@ -47,9 +47,10 @@ class Root:
         certificates: those in it, DER.
     """
 
-    __slots__ = ("certificates", "digest")
+    __slots__ = ("certificates", "data", "digest")
 
     def __init__(self, data: bytes, certificates: tuple[bytes, ...]) -> None:
+        self.data = data
         self.digest = sha256(data).hexdigest()
         """SHA-256 of the file's bytes (of the text, as UTF-8, where the configuration has it in line)."""
         self.certificates = certificates

@@ -5,6 +5,9 @@ else in a Keep; asking a Steward takes more of both. So a fork loads it, makes w
 through a pipe; it can begin before the result is needed. The key is never anywhere but in the memory of these two
 processes, which trust each other.
 
+A Keep that runs may neither fork nor connect any more (`donjon.keep.sandbox`), but has to renew its certificate. So a
+process is forked before that, and does nothing but fork one that makes an identity whenever it is asked to: `Beside`.
+
 The fork holds nothing of the Keep's but that pipe: a connection that the Keep closes meanwhile is closed, and whoever
 reads the guest's output does not wait for it. It has a time after which the kernel ends it, whatever it hangs in.
 
@@ -17,6 +20,7 @@ reads the guest's output does not wait for it. It has a time after which the ker
 from __future__ import annotations
 
 import os
+import time
 
 from donjon import errors
 from donjon.errors import BugError, DonjonError, PlatformError, words_of
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Make = Callable[[Say], Identity]
 
-__all__ = ["Apart"]
+__all__ = ["Apart", "Beside", "Making"]
 
 SECONDS = 90.0
 """The longest that making an identity may take: a Steward's 60 s, and evidence."""
@@ -40,29 +44,20 @@ def _silent(_text: str) -> None:
     """Say nothing."""
 
 
-class Apart:
-    """An identity that is being made.
+class Making:
+    """An identity that is being made, in a process that sends records.
 
     Args:
-        make: makes it, in the other process; what it tells its argument is said here.
-        say: gets that, whenever the result is asked for.
-        seconds: after which the other process is ended.
+        reader: of the pipe; it belongs to this object from now on.
+        say: gets what the other process tells, whenever the result is asked for.
+        seconds: after which that process is ended.
     """
 
-    def __init__(self, make: Make, say: Say = _silent, seconds: float = SECONDS) -> None:
-        reader, writer = os.pipe()
-        try:
-            self._pid = os.fork()
-        except OSError as error:
-            os.close(reader)
-            os.close(writer)
-            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
-        if self._pid == 0:
-            _make(make, writer, seconds)
-        os.close(writer)
+    def __init__(self, reader: int, say: Say = _silent, seconds: float = SECONDS) -> None:
         self._reader = reader
         self._say = say
         self._seconds = seconds
+        self._late = time.monotonic() + 0.9 * seconds  # it may have begun before; so late it was ended, by its time
         self._held = bytearray()
         self._made: Identity | DonjonError | None = None
 
@@ -96,7 +91,8 @@ class Apart:
         if data:
             return None
         number = self._bury()
-        if self._made is None and number == _SIGALRM:
+        late = number == 0 and time.monotonic() >= self._late
+        if self._made is None and (number == _SIGALRM or late):
             self._made = PlatformError(f"the Keep's identity was not made within {self._seconds:g} s")
         if self._made is None:
             self._made = BugError("the process that makes the Keep's key ended early")
@@ -105,23 +101,15 @@ class Apart:
         return self._made
 
     def cancel(self) -> None:
-        """End the other process; there is no result then."""
+        """There is no result then; the other process hears of it when it sends one."""
         if self._reader >= 0:
-            try:
-                os.kill(self._pid, _SIGKILL)
-            except ProcessLookupError:
-                pass
             self._bury()
 
     def _bury(self) -> int:
-        """Give everything back; the signal that ended the process, or 0."""
+        """Give everything back; the signal that ended the process, where that can be known, or 0."""
         os.close(self._reader)
         self._reader = -1
-        try:
-            _, status = os.waitpid(self._pid, 0)
-        except ChildProcessError:
-            return 0  # who started us has the kernel bury our children
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        return 0
 
     def _take(self, parts: list[bytes]) -> None:
         kind, *rest = parts
@@ -134,13 +122,156 @@ class Apart:
             self._made = family(rest[1].decode(), rest[2].decode() or None)
 
 
+class Apart(Making):
+    """An identity that is being made in a fork of this process.
+
+    Args:
+        make: makes it, in the other process; what it tells its argument is said here.
+        say: gets that, whenever the result is asked for.
+        seconds: after which the other process is ended.
+        keep: descriptors that it goes on to have.
+    """
+
+    def __init__(self, make: Make, say: Say = _silent, seconds: float = SECONDS, keep: tuple[int, ...] = ()) -> None:
+        reader, writer = os.pipe()
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            os.close(reader)
+            os.close(writer)
+            raise PlatformError(f"cannot start a process that makes the Keep's key: {words_of(error)}") from error
+        if self._pid == 0:
+            _make(make, writer, seconds, keep)
+        os.close(writer)
+        super().__init__(reader, say, seconds)
+
+    def cancel(self) -> None:
+        """End the other process; there is no result then."""
+        if self._reader >= 0:
+            try:
+                os.kill(self._pid, _SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._bury()
+
+    def _bury(self) -> int:
+        super()._bury()
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            return 0  # who started us has the kernel bury our children
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def give_away(self) -> tuple[int, int]:
+        """The process, and the pipe that its records come through: for who hands it to another process, and buries
+        the first. Nothing else of this object is used after that."""
+        reader, self._reader = self._reader, -1
+        return self._pid, reader
+
+
+class Beside:
+    """A process that waits beside the Keep, and forks one that makes an identity each time it is asked.
+
+    It holds nothing of the Keep's but its end of a socket pair, over which it gets the pipe for each answer. When the
+    Keep ends it ends too, and on Linux whatever it has started.
+
+    Args:
+        make: as for `Apart`; as it is now, not as it may become.
+        seconds: after which what makes an identity is ended.
+    Raises:
+        PlatformError: there is no process to be had.
+    """
+
+    def __init__(self, make: Make, seconds: float = SECONDS) -> None:
+        import socket
+
+        self._seconds = seconds
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            raise PlatformError(f"cannot start a process that renews the Keep's key: {words_of(error)}") from error
+        if pid == 0:
+            _wait_beside(make, theirs.fileno(), seconds)
+        theirs.close()
+        self._pid = pid
+        self._channel = ours
+
+    def begin(self, say: Say = _silent) -> Making:
+        """Have an identity made.
+
+        Raises:
+            PlatformError: the process is gone, or there are no descriptors left.
+        """
+        import socket
+
+        try:
+            reader, writer = os.pipe()
+        except OSError as error:
+            raise PlatformError(f"cannot have the Keep's key made: {words_of(error)}") from error
+        try:
+            socket.send_fds(self._channel, [b"?"], [writer])
+        except OSError as error:
+            os.close(reader)
+            text = f"cannot have the Keep's key made: the process for it is gone: {words_of(error)}"
+            raise PlatformError(text) from error
+        finally:
+            os.close(writer)
+        return Making(reader, say, self._seconds)
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            pass  # as in `Apart._bury`
+
+
+def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
+    """In the process beside the Keep."""
+    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
+    import socket
+
+    try:
+        _let_go((channel,), None)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the kernel buries them
+        asked = socket.socket(fileno=channel)
+        while True:
+            message, writers, _, _ = socket.recv_fds(asked, 1, 1)
+            if not message or not writers:
+                break
+            if os.fork() == 0:
+                _end_with_parent()
+                asked.close()
+                _make(make, writers[0], seconds, ())
+            os.close(writers[0])
+    finally:
+        os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process with the one that forked it."""
+    import sys
+
+    if sys.platform == "linux":
+        import ctypes
+
+        parent = os.getppid()
+        ctypes.PyDLL(None).prctl(1, _SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG of <linux/prctl.h>
+        if os.getppid() != parent:
+            os._exit(0)
+
+
 _SIGKILL, _SIGALRM = 9, 14  # the same on Linux and macOS; `signal` takes 3 ms
 
 
-def _make(make: Make, writer: int, seconds: float) -> NoReturn:
+def _make(make: Make, writer: int, seconds: float, keep: tuple[int, ...]) -> NoReturn:
     """In the other process: make, send, end."""
     try:
-        _let_go(writer, seconds)
+        _let_go((writer, *keep), seconds)
 
         def say(text: str) -> None:
             os.write(writer, _record(b"say", text.encode("utf-8", "replace")))
@@ -168,12 +299,14 @@ def _failure(error: DonjonError) -> bytes:
     return _record(b"error", *(text.encode("utf-8", "replace") for text in texts))
 
 
-def _let_go(writer: int, seconds: float) -> None:
-    """Close what is the Keep's, and set the time."""
-    import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations, 3 ms
+def _let_go(keep: tuple[int, ...], seconds: float | None) -> None:
+    """Close what is the Keep's, keep what is made here from others, and set the time."""
+    import _signal
 
-    _signal.signal(_SIGALRM, _signal.SIG_DFL)
-    _signal.setitimer(_signal.ITIMER_REAL, seconds)
+    if seconds is not None:
+        _signal.signal(_SIGALRM, _signal.SIG_DFL)
+        _signal.setitimer(_signal.ITIMER_REAL, seconds)
+    _hide()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -182,11 +315,21 @@ def _let_go(writer: int, seconds: float) -> None:
     except OSError:
         numbers = [*range(os.sysconf("SC_OPEN_MAX"))]
     for number in numbers:
-        if number > 2 and number != writer:
+        if number > 2 and number not in keep:
             try:
                 os.close(number)
             except OSError:
                 pass  # the directory's own, or none
+
+
+def _hide() -> None:
+    """Let no other process of this user look into this one: there will be a key in it."""
+    import sys
+
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.PyDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE of <linux/prctl.h>
 
 
 def _record(*parts: bytes) -> bytes:

@@ -75,6 +75,18 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
     reporter.end_with_peer()
     log = Logger(reporter.send_log, str(orders["log"]))
     launch = launch_from(orders)
+
+    def listening(name: str, host: str, port: int) -> None:
+        reporter.send("listening", name, host, str(port))
+
+    def ready() -> None:
+        reporter.send("ready")
+
+    if orders["backend"] != "nil":
+        from donjon.keep.vm import run as run_in_machine
+
+        backend = str(orders["backend"])
+        return run_in_machine(launch, log, backend=backend, stdio=stdio, on_listen=listening, on_ready=ready)
     if not isinstance(module, Module):
         module = prepare(launch, Cache.of_user(log))
     elif launch.attested():
@@ -86,9 +98,10 @@ def _run(orders: dict[str, object], reporter: object, stdio: tuple[int, int, int
         launch,
         module,
         log,
-        on_listen=lambda name, host, port: reporter.send("listening", name, host, str(port)),
-        on_ready=lambda: reporter.send("ready"),
+        on_listen=listening,
+        on_ready=ready,
         stdio=stdio,
+        sandbox=str(orders["sandbox"]),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from donjon.errors import PlatformError
+from donjon.keep import network
 from donjon.keep.launch import DEVICES, GRAMINE
 
 TYPE_CHECKING = False
@@ -55,8 +56,8 @@ def maker(launch: Launch, names: Sequence[str]) -> Callable[[Say], Identity]:
 
         name = launch.config.steward_ca
         roots = None if name is None else launch.roots()[name].certificates
-        client = Client(steward, client_context(None, roots), say)
-        source = choose(launch, workload)
+        client = Client(steward, client_context(None, roots), say, dial=network.current().dial)
+        source = network.current().source(launch, workload)
         made = certified(source, workload, client, descriptor=shown)
         say(f"certified by {client.name} for {about(launch, source)} and workload {workload.hex()}")
         return made
@@ -78,7 +79,7 @@ def _proven(launch: Launch, workload: bytes, names: Sequence[str]) -> tuple[Sour
     from donjon.identity.attested import proven
 
     try:
-        source = choose(launch, workload)
+        source = network.current().source(launch, workload)
         return source, proven(source, workload, names)
     except PlatformError as error:
         if launch.attest == "auto" and launch.sim is None:
@@ -104,7 +105,7 @@ def about(launch: Launch, source: Source) -> str:
     """The TEE, and whether it is real, for a message."""
     if source.tee == "kvm":
         return "kvm (no TEE: the host can read and change it)"
-    return f"{'simulated ' if launch.sim is not None else ''}{source.tee}"
+    return f"{'simulated ' if launch.sim is not None or network.current().simulated else ''}{source.tee}"
 
 
 def detect(tsm: str) -> str:

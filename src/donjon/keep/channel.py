@@ -29,20 +29,26 @@ if TYPE_CHECKING:
 
     from donjon.keep.launch import Launch
 
-__all__ = ["LONGEST", "Reporter", "error_from", "launch_from", "number_in", "orders_for", "parse", "receive"]
+__all__ = [
+    "LONGEST", "Reporter", "error_from", "launch_from", "number_in", "orders_for", "out_of_processor_time", "parse",
+    "receive",
+]  # fmt: skip
 
 LONGEST = 1 << 16
 """Bytes of one record."""
 LAST_WORDS = ("exit", "error")
 
 
-def orders_for(launch: Launch | None, module: object, log: str, warm: bool = False) -> bytes:
+def orders_for(
+    launch: Launch | None, module: object, log: str, warm: bool = False, sandbox: str = "auto", backend: str = "nil"
+) -> bytes:
     """The message that makes a process the Keep of `launch`, or (warm) the parent of such Keeps."""
     import marshal
     import pickle
     import sys
 
     orders: dict[str, object] = {"path": sys.path, "warm": warm, "log": log, "module": module}
+    orders |= {"sandbox": sandbox, "backend": backend}
     if launch is not None:
         orders |= {
             "args": launch.args,
@@ -52,6 +58,7 @@ def orders_for(launch: Launch | None, module: object, log: str, warm: bool = Fal
             "attest": launch.attest,
             "sim": launch.sim,
             "tsm": launch.tsm,
+            "output": launch.output,
         }
     data = marshal.dumps(orders)
     return len(data).to_bytes(8, "little") + data
@@ -82,6 +89,7 @@ def launch_from(orders: dict[str, Any]) -> Launch:
         orders.get("sim"),
         orders.get("tsm", TSM),
         orders.get("toml"),
+        orders.get("output", False),
     )
 
 
@@ -193,6 +201,15 @@ def error_from(fields: list[str]) -> errors.DonjonError:
         return errors.TrapError(message, code, tuple(fields[5:]), hint or None)
     made: errors.DonjonError = family(message or "a Keep failed without saying why", hint or None)
     return made
+
+
+def out_of_processor_time() -> errors.TrapError:
+    """How a Keep has ended whose process was ended by SIGPROF: the kernel counts, see `nil`."""
+    return errors.TrapError(
+        "the guest has used the processor time that it may have",
+        "processor time",
+        hint="raise `cpu` in [limits] of Enarx.toml",
+    )
 
 
 def receive(held: bytearray) -> bytes | None:

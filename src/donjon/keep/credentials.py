@@ -2,7 +2,8 @@
 
 A certificate of a Steward lives for hours. When two thirds of its life are over (sooner or later by a twentieth, so
 that many Keeps do not come at once), a fork makes the next one, with a fresh key and fresh evidence; the reactor hears
-of it through the fork's pipe, between whatever else it does. Every handshake that begins later shows the new chain;
+of it through the fork's pipe, between whatever else it does. It is a fork of a process that was made before the guest
+ran, as the Keep itself may not fork or connect by then. Every handshake that begins later shows the new chain;
 connections that are open keep their keys and notice nothing. What fails is tried again, later each time, for as long as
 the Keep runs, and said each time.
 
@@ -17,7 +18,7 @@ import os
 import time
 
 from donjon.errors import DonjonError, PlatformError
-from donjon.identity import Apart, self_signed
+from donjon.identity import Apart, Beside, self_signed
 from donjon.wasm.wasi.reactor import POLLIN
 
 TYPE_CHECKING = False
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from donjon.identity import Identity
+    from donjon.identity.apart import Making
     from donjon.keep.launch import Launch
+    from donjon.keep.network import Begin, Make
     from donjon.log import Logger
     from donjon.wasm.wasi.reactor import Reactor
-
-    Make = Callable[[Callable[[str], None]], Identity]
 
 __all__ = ["Credentials", "maker"]
 
@@ -65,20 +66,39 @@ class Credentials:
     Args:
         make: makes one, in a process of its own; from `maker`.
         clock: seconds since 1970.
+        begin: starts that process, where it is no fork of this one.
     """
 
-    def __init__(self, make: Make, reactor: Reactor, log: Logger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        make: Make,
+        reactor: Reactor,
+        log: Logger,
+        clock: Callable[[], float] = time.time,
+        begin: Begin | None = None,
+    ) -> None:
         self._reactor = reactor
         self._log = log
         self._clock = clock
         self._make = make
-        self._making: Apart | None = Apart(self._make, log.info)
+        self._begin = begin
+        self._making: Making | None = self._start(log.info)
+        self._beside: Beside | None = None
         self._identity: Identity | None = None
         self._contexts: list[ssl.SSLContext] = []
         self._timer = (-1, -1)
         self._due = 0.0
         self._wait = FIRST_RETRY
         self._told = False
+
+    def _start(self, say: Callable[[str], None]) -> Making:
+        return Apart(self._make, say) if self._begin is None else self._begin(self._make, say)
+
+    def _renew(self, say: Callable[[str], None]) -> Making:
+        if self._begin is not None:
+            return self._begin(self._make, say)
+        assert self._beside is not None  # noqa: S101 - there is a certificate that expires
+        return self._beside.begin(say)
 
     def identity(self) -> Identity:
         """The current one; waits for the first.
@@ -92,6 +112,8 @@ class Credentials:
             self._making = None
             self._identity = made
             if made.expires is not None:
+                if self._begin is None:
+                    self._beside = Beside(self._make)
                 self._timer = os.pipe()  # nothing is ever written: the reactor waits for its deadline only
                 self._plan(made.expires)
         return self._identity
@@ -115,6 +137,9 @@ class Credentials:
             self._reactor.remove(self._making.fileno())
             self._making.cancel()
             self._making = None
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
         if self._timer[0] >= 0:
             self._reactor.remove(self._timer[0])
             for end in self._timer:
@@ -152,7 +177,7 @@ class Credentials:
             self._arm()
             return
         try:
-            self._making = Apart(self._make, lambda text: self._log.debug(text, "donjon.keep"))
+            self._making = self._renew(lambda text: self._log.debug(text, "donjon.keep"))
         except DonjonError as error:
             self._failed(error)
             return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import socket
-import time
 
 from donjon.errors import PlatformError, UsageError, VerifyError, words_of
+from donjon.keep import network
+from donjon.keep.network import CONNECT_SECONDS, have_descriptors
 from donjon.wasm.wasi.descriptors.socket import Budget, TcpListener, TcpStream
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from donjon.config.models import Connect, Dir, File, Limits, Listen
+    from donjon.config.models import Config, Connect, Dir, File, Listen
     from donjon.identity import Identity
     from donjon.keep.credentials import Credentials
     from donjon.keep.launch import Launch
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from donjon.wasm.wasi.descriptors.base import Descriptor
     from donjon.wasm.wasi.reactor import Reactor
 
-__all__ = ["CONNECT_SECONDS", "Opener"]
+__all__ = ["Opener", "names_of"]
 
-CONNECT_SECONDS = 10.0
-"""How long reaching one address of a peer may take, and then the TLS handshake with it."""
 EVERYWHERE = ("::", "0.0.0.0", "")  # noqa: S104 - these are no names for a certificate
-BACKLOG = 1024
-"""Connections that the kernel keeps for a listener; it cuts this to its own limit."""
 
 
 class Opener:
-    """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened."""
+    """Opens the files of one Keep; what TLS needs is made once, when the first TLS socket is opened.
+
+    Attributes:
+        directories: the descriptors of those that are open, each with whether the guest may write there.
+        loaded: packages that judge peers, and may load more of themselves when one comes.
+    """
 
     def __init__(
         self, launch: Launch, reactor: Reactor, log: Logger, on_listen: Callable[[str, str, int], None] | None
@@ -47,7 +48,11 @@ class Opener:
         self._budget = Budget(config.limits.connections)
         self._credentials = self._begin_identity(launch)
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # by what sets them apart
-        _raise_descriptor_limit(config.limits)
+        self.directories: list[tuple[int, bool]] = []
+        self.loaded: tuple[str, ...] = ()
+        # A connection can be outside the guest's table (its handshake is under way, or what it still has to send), and
+        # has a second descriptor while the peer is slow to take what was written.
+        have_descriptors(config.limits.descriptors + 2 * config.limits.connections)
 
     def open(self, file: File) -> Descriptor:
         """Open one entry.
@@ -79,8 +84,7 @@ class Opener:
     # ---- listen
 
     def _listen(self, file: Listen) -> Descriptor:
-        listener = _bind(file)
-        host, port = listener.getsockname()[:2]
+        listener, host, port = network.current().bind(file)
         descriptor: Descriptor
         try:
             if file.prot == "tls":
@@ -119,6 +123,7 @@ class Opener:
             return None
         from donjon.keep.peers import judge_of
 
+        self.loaded = ("cryptography", "msgspec", "cbor2")
         return judge_of(file.verify, self._anchors(file), "client" if file.kind == "listen" else "server")
 
     def _begin_identity(self, launch: Launch) -> Credentials | None:
@@ -128,8 +133,8 @@ class Opener:
             return None
         from donjon.keep.credentials import Credentials, maker
 
-        names = sorted({file.addr for file in sockets if file.kind == "listen"} - set(EVERYWHERE))
-        return Credentials(maker(launch, names), self._reactor, self._log)
+        begin = network.current().begin(launch)
+        return Credentials(maker(launch, names_of(self._config)), self._reactor, self._log, begin=begin)
 
     def _credentials_or_fail(self) -> Credentials:
         assert self._credentials is not None  # noqa: S101 - a TLS socket asks, so there are some
@@ -144,7 +149,7 @@ class Opener:
         peer = f"[{file.host}]:{file.port}" if ":" in file.host else f"{file.host}:{file.port}"
         if not self._budget.take():
             raise UsageError(f'cannot connect to {peer} for "{file.name}": limits.connections is reached')
-        connection = _reach(file, peer)
+        connection = network.current().reach(file, peer, CONNECT_SECONDS)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if file.prot == "tcp":
@@ -185,12 +190,19 @@ class Opener:
         from donjon.wasm.wasi.descriptors.directory import preopen
 
         try:
-            return preopen(file.host, file.guest, writable=file.mode == "rw")
+            opened = preopen(file.host, file.guest, writable=file.mode == "rw")
         except OSError as error:
             raise UsageError(
                 f'cannot open the directory {file.host} for "{file.name}": {words_of(error)}',
                 hint="`host` in Enarx.toml is the directory outside, relative to where Enarx.toml is",
             ) from error
+        self.directories.append((opened.handle, opened.writable))
+        return opened
+
+
+def names_of(config: Config) -> list[str]:
+    """What clients connect to, for a certificate that the Keep signs itself."""
+    return sorted({file.addr for file in config.files if file.kind == "listen"} - set(EVERYWHERE))
 
 
 def _hint(error: VerifyError, file: Connect) -> str:
@@ -202,100 +214,3 @@ def _hint(error: VerifyError, file: Connect) -> str:
     if file.ca:
         return f"the peer's certificate must lead to a root in {', '.join(file.ca)}, see `ca` and [roots] in Enarx.toml"
     return "the peer's certificate must lead to a root of this system, or of $SSL_CERT_FILE"
-
-
-def _bind(file: Listen) -> socket.socket:
-    """A listening socket; "::" takes IPv4 too, and is 0.0.0.0 where there is no IPv6."""
-    where = f"[{file.addr}]:{file.port}" if ":" in file.addr else f"{file.addr}:{file.port}"
-    try:
-        found = socket.getaddrinfo(file.addr or None, file.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:
-        raise UsageError(
-            f'cannot listen on {where} for "{file.name}": {words_of(error)}',
-            hint='`addr` is an address or name of this machine, such as "127.0.0.1", or "::" for all',
-        ) from error
-    if file.addr == "::":
-        found.append((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("0.0.0.0", file.port)))  # noqa: S104 - as "::" says
-    problem: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        try:
-            listener = socket.socket(family, kind, protocol)
-        except OSError as error:
-            problem = error
-            continue
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(file.addr != "::"))
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            problem = error
-            if error.errno not in _NO_SUCH_FAMILY:
-                break
-            continue
-        return listener
-    assert problem is not None  # noqa: S101 - getaddrinfo gives at least one address or raises
-    hint = {
-        errno.EADDRINUSE: f"stop what uses port {file.port}, or choose another `port` (0: any free one)",
-        errno.EACCES: f"ports below 1024 need a privilege: choose another `port` than {file.port}",
-        errno.EADDRNOTAVAIL: "`addr` must be an address of this machine",
-    }.get(problem.errno or 0)
-    raise PlatformError(f'cannot listen on {where} for "{file.name}": {words_of(problem)}', hint=hint) from problem
-
-
-_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
-
-
-def _reach(file: Connect, peer: str) -> socket.socket:
-    """Connect to the first of the peer's addresses that answers."""
-    what = f'cannot connect to {peer} for "{file.name}"'
-    host = "127.0.0.1" if file.host == "localhost" else file.host  # as Enarx
-    try:
-        found = socket.getaddrinfo(host, file.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise PlatformError(f"{what}: the name {file.host} cannot be resolved: {words_of(error)}") from error
-    problem: OSError = OSError("no address")
-    end = time.monotonic() + 3 * CONNECT_SECONDS
-    for family, kind, protocol, _, address in found:
-        if time.monotonic() > end:
-            break
-        try:
-            connection = socket.socket(family, kind, protocol)
-        except OSError as error:
-            problem = error
-            continue
-        try:
-            connection.settimeout(CONNECT_SECONDS)
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            problem = error
-            continue
-        connection.setblocking(False)
-        return connection
-    hint = (
-        "start the peer first: a Keep connects before its guest runs"
-        if isinstance(problem, ConnectionRefusedError)
-        else None
-    )
-    raise PlatformError(f"{what}: {words_of(problem)}", hint=hint) from problem
-
-
-def _raise_descriptor_limit(limits: Limits) -> None:
-    """Let this process open as many files as the guest may have, and what it needs itself, as far as the system allows.
-
-    A connection can be outside the guest's table (its handshake is under way, or what it still has to send), and has a
-    second descriptor while the peer is slow to take what was written.
-    """
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = limits.descriptors + 2 * limits.connections + 64
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        except (OSError, ValueError):
-            return

@@ -41,6 +41,7 @@ class Launch:
         sim: the directory of a simulated lab (`donjon sim init`), whose evidence is taken instead of this machine's.
         tsm: where configfs-tsm is.
         toml: what the configuration's file holds, where `config` was read from one already.
+        output: whether the host may see what the guest writes where it is kept from it otherwise: in a confidential VM.
     Raises:
         ParseError, UsageError: the configuration's file is malformed or missing, an argument or variable cannot be one,
             or the ways to attest do not fit together.
@@ -49,7 +50,7 @@ class Launch:
         main: what the package's directory says about the module; `prepare` sets it where the launch is attested.
     """
 
-    __slots__ = ("_roots", "args", "attest", "config", "env", "main", "module", "name", "sim", "toml", "tsm")
+    __slots__ = ("_roots", "args", "attest", "config", "env", "main", "module", "name", "output", "sim", "toml", "tsm")
 
     def __init__(
         self,
@@ -61,7 +62,9 @@ class Launch:
         sim: str | None = None,
         tsm: str = TSM,
         toml: bytes | None = None,
+        output: bool = False,
     ) -> None:
+        self.output = output
         self.module = module
         self.name = "module" if isinstance(module, bytes) else module
         self.toml = toml
@@ -133,7 +136,21 @@ class Launch:
 
             config = canonical(_plain(self.config))
         roots = {name: bytes.fromhex(root.digest) for name, root in self.roots().items()}
-        return Descriptor(package(self.main, config), self.args, self.env, roots)
+        return Descriptor(package(self.main, config), self.args, self.env, roots, self.output)
+
+    def check_enclosed(self) -> None:
+        """See that the workload can run where nothing of the host's file system is: in a virtual machine.
+
+        Raises:
+            UsageError: the configuration names a directory.
+        """
+        for file in self.config.files:
+            if file.kind == "dir":
+                raise UsageError(
+                    f'"{file.name}": a Keep in a virtual machine has no directories of its host, which could change '
+                    "what the guest reads",
+                    'remove the entry with kind = "dir", or run the workload with --backend nil',
+                )
 
     def roots(self) -> Mapping[str, Root]:
         """What the files in `[roots]` hold; they are read at the first call, and never again.

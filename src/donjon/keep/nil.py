@@ -72,7 +72,15 @@ def warm_up(module: Module) -> None:
         if function is not None:
             _capi.Callback(bind(function, guest))  # the first callback of a process has libffi look for memory for them
     _capi.api.bind_all()
-    for part in ("config.models", "keep.channel", "log", "wasm.wasi.descriptors.stdio", "wasm.engine.cache"):
+    for part in (
+        "config.models",
+        "keep.channel",
+        "keep.sandbox",
+        "keep._filter",
+        "log",
+        "wasm.wasi.descriptors.stdio",
+        "wasm.engine.cache",
+    ):
         __import__(f"donjon.{part}")
     import fcntl  # noqa: F401 - which the channel needs
 
@@ -85,17 +93,22 @@ def run(
     module: Module,
     log: Logger = QUIET,
     on_listen: OnListen | None = None,
+    on_open: Callable[[], None] | None = None,
     on_ready: Callable[[], None] | None = None,
     stdio: tuple[int, int, int] = (0, 1, 2),
+    sandbox: str = "off",
 ) -> int:
     """Run a workload to its end.
 
     Args:
         module: from `prepare` of the same launch.
         on_listen: called with name, host and port of each listener once it is bound.
+        on_open: called when everything is open, before the process is confined and any code of the guest's runs.
         on_ready: called when everything is open and linked, before the guest's `_start`; a start function of the
             module's, which compilers use to lay out its memory, has run by then.
         stdio: the host's descriptors for the guest's stdin, stdout and stderr.
+        sandbox: one of `donjon.keep.sandbox.MODES`. Another than "off" is for a process that is a Keep and nothing
+            else: it stays confined when this returns.
     Returns:
         The guest's exit code, 0 to 255.
     Raises:
@@ -109,12 +122,16 @@ def run(
     try:
         opener = _opener(launch, guest, log, on_listen)
         _open(launch, guest, log, opener, stdio)
+        if on_open is not None:
+            on_open()
         if config.limits.cpu is not None:
-            _limit_cpu(config.limits.cpu)  # before linking, as that runs the module's start function
-        try:
+            _limit_cpu(config.limits.cpu)
+        if sandbox != "off":
+            _confine(sandbox, opener, log)
+        try:  # to link it, which runs the module's start function: the guest's code begins here
             instance = _link(guest, module, config.limits.memory)
         except Exit as ended:
-            return ended.code
+            return _exit_code(ended.code)
         entries = _entries(instance, log)
         if on_ready is not None:
             on_ready()
@@ -160,6 +177,16 @@ def _opener(launch: Launch, guest: Guest, log: Logger, on_listen: OnListen | Non
     from donjon.keep.files import Opener
 
     return Opener(launch, guest.reactor, log, on_listen)
+
+
+def _confine(mode: str, opener: Opener | None, log: Logger) -> None:
+    """Give up what a Keep has no use for any more. What it opened stays open; what it compiled is compiled."""
+    from donjon.keep import sandbox
+
+    if opener is None:
+        sandbox.enter(mode, (), sandbox.libraries(), log)
+    else:
+        sandbox.enter(mode, opener.directories, sandbox.libraries(*opener.loaded), log)
 
 
 def _link(guest: Guest, module: Module, memory: int | None) -> Instance:

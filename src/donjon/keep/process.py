@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 
-from donjon.errors import BugError, DonjonError, ParseError, PlatformError, TrapError, UsageError, words_of
-from donjon.keep.channel import error_from, number_in, orders_for, parse, receive
+from donjon.errors import BugError, DonjonError, ParseError, PlatformError, UsageError, words_of
+from donjon.keep.channel import error_from, number_in, orders_for, out_of_processor_time, parse, receive
 from donjon.keep.launch import TSM, Launch
+from donjon.keep.sandbox import MODES
 from donjon.log import QUIET, Logger
 
 TYPE_CHECKING = False
@@ -30,6 +31,8 @@ __all__ = ["Keep", "Result", "WarmParent", "run"]
 
 START_SECONDS = 120.0
 """The longest that a Keep may take until its guest starts; compiling the largest known module takes 20 s."""
+MACHINE_SECONDS = 600.0
+"""The same in a virtual machine, which may be emulated, and everything with it."""
 GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL; SIGTERM needs no grace from a guest, which does not see it."""
 CATCH_UP_SECONDS = 0.2
@@ -65,6 +68,7 @@ class Keep:
         self._process = process
         self._log = log
         self._held = bytearray()
+        self._patience = START_SECONDS
         self._ready = False
         self._stopped = 0
         self._signal = 0
@@ -87,6 +91,8 @@ class Keep:
         tsm: str = TSM,
         log: Logger = QUIET,
         log_filter: str = "info",
+        sandbox: str = "auto",
+        backend: str = "nil",
     ) -> Keep:
         """Start a workload; returns when its sockets are open and the guest is about to run.
 
@@ -98,11 +104,13 @@ class Keep:
             attest, sim, tsm: whose evidence its identity has; as the options of `donjon run`.
             log: gets what the Keep logs, whenever `wait`, `poll` or `stop` is called.
             log_filter: what the Keep logs at all.
+            sandbox: "auto", "on" or "off"; as the option of `donjon run`.
+            backend: "nil", or what holds its virtual machine: "kvm", "snp", "tdx". The configuration is a file then.
         Raises:
             DonjonError: of the family whose fault it is: no such file, not a module, port taken, ...
         """
         launch = _launch(module, config, args, env, attest, sim, tsm)
-        return cls.start_launch(launch, stdin, stdout, stderr, log, log_filter)
+        return cls.start_launch(launch, stdin, stdout, stderr, log, log_filter, sandbox, backend)
 
     @classmethod
     def start_launch(
@@ -113,12 +121,19 @@ class Keep:
         stderr: Stream = "pipe",
         log: Logger = QUIET,
         log_filter: str = "info",
+        sandbox: str = "auto",
+        backend: str = "nil",
     ) -> Keep:
         """`start`, with everything about the workload in one value."""
+        _check_mode(sandbox)
+        if backend != "nil":
+            _check_machine(launch, backend)
         channel, process = _spawn(stdin, stdout, stderr)
         keep = cls(channel, process, log)
+        keep._patience = START_SECONDS if backend == "nil" else MACHINE_SECONDS
         keep.stdin, keep.stdout, keep.stderr = process.stdin, process.stdout, process.stderr  # type: ignore[assignment]
-        keep._give_orders(orders_for(launch, _absolute(launch.module), log_filter))
+        orders = orders_for(launch, _absolute(launch.module), log_filter, sandbox=sandbox, backend=backend)
+        keep._give_orders(orders)
         return keep
 
     def _give_orders(self, orders: bytes) -> None:
@@ -129,13 +144,13 @@ class Keep:
         self._await_ready()
 
     def _await_ready(self) -> None:
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + self._patience
         while not self._ready and self._read(end - time.monotonic()):
             pass
         if self._error is None and (self._ready or self._code is not None):
             return  # it runs, or its module's start function ended it already, which is no mistake
         if self._error is None:
-            self._fail(PlatformError(f"the Keep did not start within {START_SECONDS:g} s"))
+            self._fail(PlatformError(f"the Keep did not start within {self._patience:g} s"))
         error = self._error
         self.close()
         if error is not None:
@@ -247,11 +262,7 @@ class Keep:
         if self._process is not None:
             number = -self._reap()
         if number == signal.SIGPROF:
-            self._error = TrapError(
-                "the guest has used the processor time that it may have",
-                "processor time",
-                hint="raise `cpu` in [limits] of Enarx.toml",
-            )
+            self._error = out_of_processor_time()
         elif number > 0 and (self._stopped or number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)):
             self._code = 128 + number
         else:
@@ -338,17 +349,21 @@ def run(
     sim: str | os.PathLike[str] | None = None,
     tsm: str = TSM,
     log: Logger = QUIET,
+    sandbox: str = "auto",
+    backend: str = "nil",
 ) -> Result:
     """Run a workload to its end and collect what it writes.
 
     Args:
         stdin: what the guest reads there.
         timeout: seconds at most.
-        attest, sim, tsm: as `Keep.start`.
+        attest, sim, tsm, sandbox, backend: as `Keep.start`.
     Raises:
         TrapError, DonjonError, TimeoutError: as `Keep.start` and `Keep.wait`.
     """
-    with Keep.start(module, config, args, env, attest=attest, sim=sim, tsm=tsm, log=log) as keep:
+    with Keep.start(
+        module, config, args, env, attest=attest, sim=sim, tsm=tsm, log=log, sandbox=sandbox, backend=backend
+    ) as keep:
         assert keep._process is not None  # noqa: S101 - Keep.start always makes one
         try:
             stdout, stderr = keep._process.communicate(stdin, timeout)
@@ -390,9 +405,11 @@ class WarmParent:
         tsm: str = TSM,
         log: Logger = QUIET,
         log_filter: str = "info",
+        sandbox: str = "auto",
     ) -> Keep:
         """Start one more Keep with this module; as `Keep.start`."""
         launch = _launch(self._module, config, args, env, attest, sim, tsm)
+        _check_mode(sandbox)
         for choice in (stdin, stdout, stderr):
             _choice(choice)
         ours, theirs = _pair()
@@ -404,7 +421,7 @@ class WarmParent:
                 descriptor, stream = _stream(name, choice, opened)
                 descriptors.append(descriptor)
                 setattr(keep, name, stream)
-            orders = orders_for(launch, b"", log_filter)
+            orders = orders_for(launch, b"", log_filter, sandbox=sandbox)
             try:
                 with self._turn:
                     socket.send_fds(self._channel, [orders[:8]], [*descriptors, theirs.fileno()])
@@ -447,6 +464,23 @@ def _launch(
     path = module if isinstance(module, bytes) else os.fspath(module)
     given = os.fspath(config) if isinstance(config, os.PathLike) else config
     return Launch(path, given, args, env, attest, None if sim is None else os.path.abspath(os.fspath(sim)), tsm)
+
+
+def _check_machine(launch: Launch, backend: str) -> None:
+    """What can be seen before a process is started."""
+    from donjon.platform import BACKENDS
+
+    if backend == "auto" or backend not in BACKENDS:
+        expected = ", ".join(name for name in BACKENDS if name != "auto")
+        raise UsageError(f'backend: expected {expected}, got "{backend[:20]}"')
+    if launch.tsm != TSM:
+        raise UsageError(f"tsm: a Keep in a virtual machine ({backend}) has the evidence of that")
+    launch.check_enclosed()
+
+
+def _check_mode(sandbox: str) -> None:
+    if sandbox not in MODES:
+        raise UsageError(f'sandbox: expected "auto", "on" or "off", got "{sandbox[:20]}"')
 
 
 def _absolute(module: str | bytes) -> str | bytes:

@@ -1,9 +1,12 @@
 """What this machine offers for running Keeps: facts, found without changing anything and without printing.
 
-`facts.py` finds them; importing this package costs nothing, so that the command line can look up a backend's name.
+`machine.py` is what is looked at, here or in a record; `backends.py` what each backend needs; `facts.py` all of it for
+`donjon platform info`; `doctor.py` judges; `choice.py` chooses; `caching.py` fetches collateral. Importing this package
+costs nothing, so that the command line can look up a backend's name.
 """
 
 __all__ = ["BACKENDS"]
 
-BACKENDS = ("nil",)
-"""Names of the backends of this version."""
+BACKENDS = ("auto", "nil", "kvm", "snp", "sev", "tdx")
+"""What the option --backend takes: those that this version starts, and the choice among them. `sev` is Enarx's name of
+snp."""

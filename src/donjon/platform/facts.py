@@ -4,7 +4,7 @@ People paste them into reports of mistakes: they are complete enough to tell why
 same shape, and hold no secret (no environment, no host name, no addresses). Nothing here raises because something is
 missing: that is a fact too.
 
-Not known: which groups a peer accepts, whether a port is free, whether the machine is itself virtual.
+Not known: which groups a peer accepts, whether a port is free.
 """
 
 from __future__ import annotations
@@ -16,30 +16,11 @@ from typing import TypedDict
 
 from donjon import __version__
 from donjon.errors import PlatformError
+from donjon.platform import backends
+from donjon.platform.backends import Backend, Datum, inside
+from donjon.platform.machine import Machine
 
-__all__ = ["Backend", "Datum", "Descriptors", "Engine", "Facts", "Tls", "client_groups", "find"]
-
-
-class Datum(TypedDict):
-    """One thing that was looked at, as Enarx reports it.
-
-    `passed` is called `pass` in the JSON text. `info` is what was found, `mesg` what to do about it.
-    """
-
-    name: str
-    passed: bool
-    info: str | None
-    mesg: str | None
-
-
-class Backend(TypedDict):
-    """What can hold a Keep; it works here when all its data pass. `protects` says whether it keeps the host out."""
-
-    backend: str
-    passed: bool
-    protects: bool
-    mesg: str | None
-    data: list[Datum]
+__all__ = ["Backend", "Datum", "Descriptors", "Engine", "Facts", "Tls", "client_groups", "find", "nil"]
 
 
 class Engine(TypedDict):
@@ -70,6 +51,7 @@ class Descriptors(TypedDict):
 class Facts(TypedDict):
     """Everything.
 
+    `confidential_vm` is the TEE whose guest this machine is, None where it is none.
     `system_info` is kernel name, release, version and machine, as uname(2) gives them; `cache` is the folder of
     compiled modules, None where there is none because the user has no home.
     """
@@ -83,21 +65,31 @@ class Facts(TypedDict):
     cache: str | None
     descriptors: Descriptors
     backends: list[Backend]
+    confidential_vm: str | None
+    confidential_vm_data: list[Datum]
 
 
-def find() -> Facts:
-    """Look at everything. Takes some 20 ms, most of it for loading the engine and OpenSSL."""
+def find(machine: Machine | None = None) -> Facts:
+    """Look at everything. Takes some 20 ms where KVM was tried before, most of it for the engine and OpenSSL.
+
+    Args:
+        machine: another one, that was recorded; what is this process's own (engine, TLS, cache) stays that.
+    """
     engine, tls = _engine(), _tls()
+    machine = machine or Machine()
+    tee, guest = inside(machine)
     return {
         "version": __version__,
-        "system_info": _system(),
+        "system_info": " ".join(machine.system()),
         "python": f"{sys.implementation.name} {sys.version.split()[0]}",
         "processors": os.cpu_count() or 1,
         "engine": engine,
         "tls": tls,
         "cache": _cache(),
         "descriptors": _descriptors(),
-        "backends": [_nil(engine, tls)],
+        "backends": [_nil(engine, tls), *backends.find(machine)],
+        "confidential_vm": tee,
+        "confidential_vm_data": list(guest),
     }
 
 
@@ -175,30 +167,27 @@ def _engine() -> Engine:
         return {"name": "wasmtime", "version": version, "library": None}
 
 
+def nil() -> Backend:
+    """The one backend that needs no machine in particular."""
+    return _nil(_engine(), _tls())
+
+
 def _nil(engine: Engine, tls: Tls) -> Backend:
     problem = _problem(engine["library"])
-    data: list[Datum] = [
-        {
-            "name": "WebAssembly engine",
-            "passed": problem is None,
-            "info": f"{engine['name']} {engine['version']}" if engine["version"] else None,
-            "mesg": problem,
-        },
-        {
-            "name": "TLS 1.3",
-            "passed": tls["version_1_3"],
-            "info": tls["library"],
-            "mesg": None if tls["version_1_3"] else "Use a Python whose OpenSSL has TLS 1.3.",
-        },
-    ]
-    return {
-        "backend": "nil",
-        "passed": all(datum["passed"] for datum in data),
-        "protects": False,
-        "mesg": "nil protects nobody from the host: whoever controls this machine can read and change what runs in the "
+    version = f"{engine['name']} {engine['version']}" if engine["version"] else None
+    install = None if problem is None else "python3 -m pip install --force-reinstall wasmtime"
+    good = tls["version_1_3"]
+    return Backend(
+        "nil",
+        (
+            Datum("WebAssembly engine", problem is None, version, problem, install),
+            Datum("TLS 1.3", good, tls["library"], None if good else "Use a Python whose OpenSSL has TLS 1.3."),
+        ),
+        hardware=True,
+        protects=False,
+        mesg="nil protects nobody from the host: whoever controls this machine can read and change what runs in the "
         "Keep.",
-        "data": data,
-    }
+    )
 
 
 def _problem(library: str | None) -> str | None:
@@ -212,11 +201,6 @@ def _problem(library: str | None) -> str | None:
     except OSError as error:
         return f"Reinstall the Python package wasmtime: {error}."
     return None
-
-
-def _system() -> str:
-    found = os.uname()
-    return f"{found.sysname} {found.release} {found.version} {found.machine}"
 
 
 def _descriptors() -> Descriptors:

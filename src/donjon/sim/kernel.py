@@ -2,7 +2,7 @@
 
 `ConfigFs` keeps the rules of Linux's configfs-tsm, `Gramine` those of Gramine's /dev/attestation. They know paths,
 handles and bytes, and raise OSError with the number that the real one gives; `donjon.sim.mount` puts them under a
-mount point. What they hand out, a guest of simulated hardware makes.
+mount point. What they hand out, a guest of simulated hardware makes, or another machine (`donjon.sim.port`).
 
 Of Gramine's files only those are here that quotes need; local attestation and keys are not simulated.
 
@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from donjon.sim.lab import Guest
+from donjon.sim.port import Hardware
 from donjon.tee.simulated import Blobs
 from donjon.tee.tsm import PROVIDERS
 
@@ -125,7 +125,7 @@ class ConfigFs:
         guest: whose evidence it is.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Hardware) -> None:
         self.guest = guest
         self.provider = next(name for name, tee in PROVIDERS.items() if tee == guest.tee)
         self.attributes = _ATTRIBUTES[self.provider]
@@ -307,7 +307,7 @@ class Gramine:
 
     FILES = {"attestation_type": 0o444, "user_report_data": 0o644, "quote": 0o444}
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Hardware) -> None:
         self.guest = guest
         self.report_data = bytes(64)
         self._handles: dict[int, tuple[str, bytes]] = {}
@@ -373,6 +373,6 @@ class Gramine:
         return name
 
 
-def rules(guest: Guest) -> Rules:
+def rules(guest: Hardware) -> Rules:
     """The interface through which a guest of this TEE gets its evidence."""
     return Gramine(guest) if guest.tee == "sgx" else ConfigFs(guest)

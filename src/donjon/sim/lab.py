@@ -3,6 +3,7 @@
     <directory>/lab.toml       what this is; written last, so a lab without it was never finished
     <directory>/roots.toml     what a Steward has to trust: `donjon steward serve --roots FILE`
     <directory>/<maker>-*      keys, PKCS#8 in PEM, and long-lived certificates
+    <directory>/firmware.fd    with which virtual machines start: the tables of a real one, and no code
 
 The directory is 0700 and every file 0600; files that others can read are refused. Certificates of machines, revocation
 lists and Intel's lists are not kept: they are signed when evidence is made, and so are never out of date. What has to
@@ -12,6 +13,7 @@ key, at loading, and `roots.toml` is written anew.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,14 +23,15 @@ from typing import Any, cast
 
 from donjon import tee
 from donjon.errors import ParseError, UsageError
-from donjon.sim import _files
+from donjon.sim import _files, firmware
 from donjon.steward.files import write_roots
-from donjon.tee.simulated import Blobs, Hardware, Simulation, State, Word, read_state
+from donjon.tee.simulated import Blobs, Hardware, Launching, Measured, Simulation, Started, State, Word, read_state
 
 TEES = tuple(name for name in tee.ALL if name != "kvm")
 """What can be simulated. KVM's evidence is empty: there is nothing to simulate."""
 MARK = "lab.toml"
 ROOTS = "roots.toml"
+FIRMWARE = "firmware.fd"
 _ABOUT = """\
 # Simulated hardware of Donjon: keys that prove nothing to anybody who does not choose to believe roots.toml.
 version = 1
@@ -91,19 +94,45 @@ class Lab:
         self._makers = makers
         self._clock = clock
 
-    def guest(self, tee: str, workload: bytes = b"", state: str = "") -> Guest:
+    def guest(self, tee: str, workload: bytes = b"", state: str = "", measured: Measured | None = None) -> Guest:
         """Start a guest.
 
         Args:
             tee: short name, one of TEES.
             workload: what the launcher puts into the evidence; filled up with zeros.
             state: words with commas, e.g. "genoa,out-of-date"; empty is the best there is.
+            measured: what `measure` gave; without it measurements are constants.
         Raises:
             UsageError: there is no such TEE or state, or the workload is too long.
         """
         part = simulation(tee)
         said = read_state(part.WORDS, state, f"{tee}, state")
-        return Guest(tee, said, part.guest(self._makers[part.MAKER], said, workload), self._clock)
+        maker = self._makers[part.MAKER]
+        if measured is None:
+            return Guest(tee, said, part.guest(maker, said, workload), self._clock)
+        return Guest(tee, said, _launching(tee).guest(maker, said, workload, measured), self._clock)
+
+    def measure(self, tee: str, kernel: bytes, initrd: bytes, cmdline: str, vcpus: int = 1) -> Measured:
+        """What a processor of this lab measures when a virtual machine starts.
+
+        Args:
+            tee: short name, "snp" or "tdx".
+            kernel: a bzImage. initrd: b"" for none. cmdline: of the kernel.
+        Returns:
+            Fields of the report.
+        Raises:
+            UsageError: guests of that TEE are no virtual machines, or the firmware would not measure the kernel.
+            ParseError, PlatformError: the firmware cannot be read; a library is missing.
+        """
+        return _launching(tee).measure(Started(self.firmware(), kernel, initrd, cmdline, vcpus))
+
+    def firmware(self) -> bytes:
+        """The firmware with which guests start: a file of the lab's, in the format of a real one.
+
+        Raises:
+            UsageError: the lab has none, or others can read it. PlatformError: it cannot be read.
+        """
+        return _files.read(self.directory, FIRMWARE)
 
     @property
     def roots(self) -> str:
@@ -125,6 +154,7 @@ def create(directory: str, now: datetime) -> Lab:
         files = part.make(now)
         _files.write_all(directory, files)
         makers[part.MAKER] = part.open_maker(files)
+    _files.write(directory, FIRMWARE, firmware.write())
     _files.write(directory, ROOTS, _roots(makers))
     _files.write(directory, MARK, _ABOUT.encode())
     return Lab(directory, makers, lambda: now)
@@ -170,6 +200,8 @@ def _open(directory: str, now: datetime) -> tuple[dict[str, Any], dict[str, byte
     roots = _roots(makers)
     if wrong or _files.read(directory, ROOTS) != roots:
         wrong[ROOTS] = roots
+    if not os.path.lexists(os.path.join(directory, FIRMWARE)):  # a lab from before there were any
+        wrong[FIRMWARE] = firmware.write()
     return makers, wrong
 
 
@@ -192,6 +224,14 @@ def simulation(name: str) -> Simulation:
     if name not in TEES:
         raise UsageError(f'simulated TEE: expected one of {", ".join(TEES)}, got "{name[:20]}"')
     return cast("Simulation", import_module(f"donjon.tee.{name}.simulate"))
+
+
+def _launching(name: str) -> Launching:
+    part = simulation(name)
+    if not hasattr(part, "measure"):
+        known = ", ".join(tee for tee in TEES if hasattr(simulation(tee), "measure"))
+        raise UsageError(f"simulated virtual machine: expected {known}, got {name}")
+    return cast("Launching", part)
 
 
 def _parts() -> dict[str, Simulation]:

@@ -55,6 +55,7 @@ LATER = (429, 502, 503, 504)
 HINT = "check `steward` in Enarx.toml and that the service runs; a Keep does not run without its certificate"
 
 Say = Callable[[str], None]
+Dial = Callable[[str, int, Callable[[], float]], socket.socket]
 R = TypeVar("R")
 
 
@@ -87,35 +88,47 @@ class _TimedSocket(ssl.SSLSocket):
 class _Connection(http.client.HTTPSConnection):
     """One exchange, with a deadline for all of it."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, end: float) -> None:
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, end: float, dial: Dial) -> None:
         super().__init__(host, port, context=context)
         self._tls = context
         self._end = end
+        self._dial = dial
 
     def connect(self) -> None:
-        """Reach the first address that answers, and shake hands."""
-        problem: OSError = OSError("no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            raw = socket.socket(family, kind, protocol)
-            try:
-                raw.settimeout(_left(self._end))
-                raw.connect(address)
-            except OSError as error:
-                raw.close()
-                problem = error
-                continue
-            try:
-                raw.settimeout(_left(self._end))
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                wrapped = self._tls.wrap_socket(raw, server_hostname=self.host)
-                assert isinstance(wrapped, _TimedSocket)  # noqa: S101 - the context says so
-                wrapped.end = self._end
-                self.sock = wrapped
-            except BaseException:
-                raw.close()
-                raise
-            return
-        raise problem
+        """Reach it, and shake hands."""
+        raw = self._dial(self.host, self.port, lambda: _left(self._end))
+        try:
+            raw.settimeout(_left(self._end))
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wrapped = self._tls.wrap_socket(raw, server_hostname=self.host)
+            assert isinstance(wrapped, _TimedSocket)  # noqa: S101 - the context says so
+            wrapped.end = self._end
+            self.sock = wrapped
+        except BaseException:
+            raw.close()
+            raise
+
+
+def dial(host: str, port: int, left: Callable[[], float]) -> socket.socket:
+    """Reach the first address that answers.
+
+    Args:
+        left: how many seconds there are; it raises TimeoutError when there are none.
+    Raises:
+        OSError, UnicodeError: none does.
+    """
+    problem: OSError = OSError("no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        raw = socket.socket(family, kind, protocol)
+        try:
+            raw.settimeout(left())
+            raw.connect(address)
+        except OSError as error:
+            raw.close()
+            problem = error
+            continue
+        return raw
+    raise problem
 
 
 def _left(end: float) -> float:
@@ -133,12 +146,18 @@ class Client:
         context: how TLS with it is made; it verifies certificate and name. It belongs to this client from now on.
         say: told about each attempt that failed and will be made again.
         attempts: how often it is asked at most.
+        dial: how it is reached, where not from here.
     Raises:
         UsageError: the URL is none that a Steward can have.
     """
 
     def __init__(
-        self, url: str, context: ssl.SSLContext, say: Say = lambda _text: None, attempts: int | None = None
+        self,
+        url: str,
+        context: ssl.SSLContext,
+        say: Say = lambda _text: None,
+        attempts: int | None = None,
+        dial: Dial = dial,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme.lower() != "https" or not parts.hostname or parts.username is not None:
@@ -152,6 +171,7 @@ class Client:
         self._base = parts.path.rstrip("/")
         self._say = say
         self._attempts = ATTEMPTS if attempts is None else attempts
+        self._dial = dial
         self.name = f"the Steward {printable(url)}"
 
     def certify(self, request: Callable[[bytes | None], bytes], descriptor: bytes | None = None) -> tuple[bytes, ...]:
@@ -239,7 +259,7 @@ class Client:
     ) -> tuple[int, str, bytes, float | None]:
         """Status, media type, body and Retry-After of one exchange."""
         end = min(end, time.monotonic() + EXCHANGE_SECONDS)
-        connection = _Connection(self._host, self._port, self._context, end)
+        connection = _Connection(self._host, self._port, self._context, end, self._dial)
         headers = {"Accept": f"{accept}, {PROBLEM}", "Connection": "close", "Accept-Encoding": "identity"}
         if body is not None:
             headers["Content-Type"] = kind

@@ -11,7 +11,6 @@ read it. A folder is imported when it is asked for, so nobody pays for what they
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -40,6 +39,8 @@ def load(name: str) -> Tee:
         UsageError: there is none of this name.
     """
     if name not in ALL:
+        import difflib  # for people who type; in a guest there are none
+
         near = difflib.get_close_matches(name, ALL, 1)
         hint = f'did you mean "{near[0]}"?' if near else None
         raise UsageError(f'TEE "{name[:20]}": expected one of {", ".join(ALL)}', hint)

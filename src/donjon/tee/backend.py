@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from donjon.errors import PlatformError
+from donjon.tee.signatures import Signatures
 
-__all__ = ["DEVICE_PROPERTIES", "MIB", "Backend", "Measured", "check_version"]
+__all__ = ["DEVICE_PROPERTIES", "MIB", "Backend", "Cpuid", "Measured", "check_version"]
 
 DEVICE_PROPERTIES = "disable-legacy=on,iommu_platform=on"
 """What every virtio device needs: it sees only the memory that the guest shares with it."""
 MIB = 1 << 20
+Cpuid = Callable[[int], tuple[int, int, int, int] | None]
+"""Leaf -> EAX, EBX, ECX, EDX; None where it is not to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,14 @@ class Measured:
     """What reports of guests from an image will hold.
 
     Args:
-        policy: key of the TEE's table in a policy → values in hex, each of which is one such guest's.
+        policy: key of the TEE's table in a policy → values in hex, each of which is one such guest's; or whether it
+            allows something.
         firmware: the file; data: its bytes.
         about: which guests, or which programs, this holds for.
         note: what is not here, and why; empty where nothing is missing.
     """
 
-    policy: Mapping[str, Sequence[str]]
+    policy: Mapping[str, Sequence[str] | bool]
     firmware: str
     data: bytes
     about: str
@@ -48,6 +52,7 @@ class Backend(Protocol):
         vcpus: Sequence[int],
         cpus: Sequence[str],
         given: str | None,
+        debug: bool = False,
     ) -> Measured:
         """Compute what guests from these files will report.
 
@@ -55,8 +60,39 @@ class Backend(Protocol):
             vcpus, cpus: numbers of virtual processors and models, every pair of them; ignored where they are not
                 measured.
             given: the path of firmware; else DONJON_FIRMWARE, else where packages put it.
+            debug: the guest can be looked into, where hardware tells such guests apart.
         Raises:
             PlatformError, UsageError, ParseError: there is no firmware, or none that will do; a value does not fit.
+        """
+
+    def requirements(self, version: tuple[int, ...]) -> None:
+        """Check QEMU's version.
+
+        Raises:
+            PlatformError: it is too old for such guests.
+        """
+
+    def start(
+        self,
+        *,
+        memory: int,
+        workload: bytes,
+        given: str | None,
+        debug: bool,
+        signatures: Signatures | None,
+        cpuid: Cpuid,
+    ) -> list[str]:
+        """QEMU's words for a machine with one virtual processor; not those for kernel and devices.
+
+        Args:
+            memory: in bytes.
+            workload: 32 bytes that its reports will carry.
+            given: the path of firmware, as for `expect`.
+            debug: the host may read the guest, and reports say so.
+            signatures: of the image.
+            cpuid: asks this machine's processor.
+        Raises:
+            DonjonError: there is no firmware, or none that will do; something does not fit.
         """
 
 

@@ -24,7 +24,6 @@ judgement, the same for the same question in every judgement (a number or an add
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
@@ -532,6 +531,8 @@ def _refuse_unknown(table: Mapping[str, object], model: type[Model], where: str)
     hints: dict[str, object] | None = None
     for key, value in table.items():
         if key not in fields:
+            import difflib  # for people who type; in a guest there are none
+
             near = difflib.get_close_matches(key, fields, 1)
             hint = f'did you mean "{near[0]}"?' if near else "remove it"
             raise ParseError(f'{where}: unknown key "{printable(key[:60])}": expected one of {", ".join(fields)}', hint)

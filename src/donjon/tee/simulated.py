@@ -12,13 +12,17 @@ keeps them on disk and knows no TEE, it offers
     roots(maker)             what somebody has to trust in order to believe it
     guest(maker, state, workload)         -> `Hardware`
 
+and, if its guests are virtual machines that start from a firmware, a kernel and a command line (`Launching`),
+
+    measure(started)                      what its reports say of such a machine, as fields of the report
+    guest(..., measured)                  a guest in whose reports these stand
+
 A state is said in words, each of one group ("firmware", "product"); of a group one word holds, and its first is what
 holds when nothing is said. So `genoa,vlek,out-of-date` is a state of SNP hardware.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +31,7 @@ from typing import Any, Protocol
 from donjon.errors import UsageError
 from donjon.tee.contract import Roots
 
-__all__ = ["Blobs", "Hardware", "Simulation", "State", "Word", "read_state"]
+__all__ = ["Blobs", "Hardware", "Launching", "Measured", "Simulation", "Started", "State", "Word", "read_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,27 @@ class Word:
 
 State = Mapping[str, str]
 """Group -> word; every group of the TEE is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a virtual machine is started with: the very bytes, as its processor would see them.
+
+    Args:
+        firmware: in the format of the real one. kernel: a bzImage. initrd: b"" for none.
+        cmdline: of the kernel.
+        vcpus: how many processors it has; their model is the one for which measurements are published.
+    """
+
+    firmware: bytes
+    kernel: bytes
+    initrd: bytes
+    cmdline: str
+    vcpus: int
+
+
+Measured = Mapping[str, bytes]
+"""Fields of a report, as its layout calls them -> what stands there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +142,27 @@ class Simulation(Protocol):
         """
 
 
+class Launching(Simulation, Protocol):
+    """The same of a TEE whose guests are virtual machines."""
+
+    def measure(self, started: Started) -> Measured:
+        """What reports of a machine that is started so say of it.
+
+        Raises:
+            ParseError, UsageError: the firmware is malformed, or does not measure what it starts.
+            PlatformError: a library is missing.
+        """
+
+    def guest(self, maker: Any, state: State, workload: bytes, measured: Measured | None = None) -> Hardware:
+        """A guest.
+
+        Args:
+            measured: fields of the report that are not the usual constants.
+        Raises:
+            UsageError: there is no such field.
+        """
+
+
 def read_state(words: Sequence[Word], said: str, where: str) -> State:
     """Read `genoa,vlek,out-of-date`. Capitals and hyphens make no difference: `UpToDate` is `up-to-date`.
 
@@ -128,6 +174,8 @@ def read_state(words: Sequence[Word], said: str, where: str) -> State:
     for text in filter(None, (part.strip() for part in said.split(","))):
         item = known.get(_plain(text))
         if item is None:
+            import difflib
+
             near = difflib.get_close_matches(_plain(text), known, 1)
             hint = f'did you mean "{known[near[0]].word}"?' if near else "`donjon sim states` lists them"
             raise UsageError(f'{where}: unknown state "{text[:40]}"', hint)

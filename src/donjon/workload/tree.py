@@ -11,8 +11,10 @@ Source: enarx/drawbridge 0.4.3, crates/type: TreeDirectory, ContentDigest, Meta;
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import new
+from binascii import b2a_base64
+
+from donjon.sums import new
+from donjon.workload.canonical import canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class File:
     __slots__ = ("_hashes", "kind", "length")
 
     def __init__(self, content: bytes, kind: str) -> None:
-        self._hashes = tuple(new(name.replace("-", ""), content).digest() for name in ALGORITHMS)
+        self._hashes = tuple(_hashed(name.replace("-", ""), content) for name in ALGORITHMS)
         self.length = len(content)
         self.kind = kind
 
@@ -55,7 +57,7 @@ class File:
 
     def entry(self) -> dict[str, object]:
         """As it stands in a directory, keys in their order."""
-        hashes = {name: b64encode(found).decode() for name, found in zip(ALGORITHMS, self._hashes, strict=True)}
+        hashes = {name: _base64(found) for name, found in zip(ALGORITHMS, self._hashes, strict=True)}
         return {"digest": hashes, "length": self.length, "type": self.kind}
 
 
@@ -79,13 +81,11 @@ def package(main: File, config: bytes | None = None) -> bytes:
     return digest({MAIN: main} if config is None else {MAIN: main, CONFIG: File.named(CONFIG, config)})
 
 
-def canonical(value: object) -> bytes:
-    """JSON of which there is one form: names sorted, no whitespace, UTF-8.
+def _base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
 
-    Names are sorted by code points, which is the order of their bytes in UTF-8. Bytes that are no UTF-8 (arguments of a
-    command line may hold such) are written as the escapes of the surrogates that Python keeps them as.
-    """
-    import json
 
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "".join(f"\\u{ord(one):04x}" if "\ud800" <= one <= "\udfff" else one for one in text).encode()
+def _hashed(name: str, content: bytes) -> bytes:
+    made = new(name, len(content))
+    made.update(content)
+    return made.digest()

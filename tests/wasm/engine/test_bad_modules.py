@@ -230,6 +230,7 @@ def test_a_directory_is_no_module(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read(str(tmp_path))
     assert caught.value.message == f"cannot read the module {tmp_path}: is a directory"
+    assert caught.value.hint == "give the path of a .wasm or .wat file"
 
 
 def test_a_file_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

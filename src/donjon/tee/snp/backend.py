@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 from donjon.errors import UsageError
 from donjon.tee import firmware as files
-from donjon.tee.backend import DEVICE_PROPERTIES, MIB, Measured, check_version
+from donjon.tee.backend import DEVICE_PROPERTIES, MIB, Cpuid, Measured, check_version
+from donjon.tee.signatures import Signatures
 from donjon.tee.snp import firmware as fw
 from donjon.tee.snp.idblock import POLICY
 from donjon.tee.snp.idblock import check as check_id_block
@@ -35,11 +36,14 @@ __all__ = [
     "firmware",
     "machine",
     "requirements",
+    "start",
 ]
 
 MIN_QEMU = (9, 1)
 FIRMWARE = ("/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/edk2/ovmf/OVMF.amdsev.fd")
 """Where Debian's package ovmf-amdsev and Fedora's edk2-ovmf put it."""
+ENCRYPTION, CBITPOS = 0x8000001F, 51
+"""The leaf of CPUID that says where the bit of encryption is, and where it is on all processors so far."""
 MACHINE = (
     "q35,confidential-guest-support=sev0,memory-backend=ram0,kernel-irqchip=split,"
     "graphics=off,usb=off,vmport=off,smm=off"
@@ -56,7 +60,7 @@ def machine(
     id_auth: bytes | None = None,
     debug: bool = False,
     cpu: str = CPU,
-    cbitpos: int = 51,
+    cbitpos: int = CBITPOS,
     reduced_phys_bits: int = 1,
 ) -> list[str]:
     """QEMU's words for the machine; not those for kernel and devices.
@@ -101,6 +105,24 @@ def machine(
     ]  # fmt: skip
 
 
+def start(
+    *, memory: int, workload: bytes, given: str | None, debug: bool, signatures: Signatures | None, cpuid: Cpuid
+) -> list[str]:
+    """As `donjon.tee.backend.Backend`: `machine` with what this processor and the file of signatures say."""
+    path, _ = firmware(given)
+    block = auth = None
+    if signatures is not None:
+        if signatures.sev is None:
+            raise UsageError("signatures: expected those of SNP, got none", "`donjon sign --sev-id-key ...` makes them")
+        block, auth = bytes(signatures.sev.id_block), bytes(signatures.sev.id_auth)
+    found = cpuid(ENCRYPTION)
+    cbitpos = CBITPOS if found is None else encryption(found[1])[0]
+    return machine(
+        memory=memory, vcpus=1, host_data=workload, firmware=path, id_block=block, id_auth=auth, debug=debug,
+        cbitpos=cbitpos,
+    )  # fmt: skip
+
+
 def requirements(version: tuple[int, ...]) -> None:
     """Check QEMU's version.
 
@@ -116,12 +138,22 @@ def requirements(version: tuple[int, ...]) -> None:
 
 
 def expect(
-    kernel: bytes, initrd: bytes, cmdline: str, *, vcpus: Sequence[int], cpus: Sequence[str], given: str | None
+    kernel: bytes,
+    initrd: bytes,
+    cmdline: str,
+    *,
+    vcpus: Sequence[int],
+    cpus: Sequence[str],
+    given: str | None,
+    debug: bool = False,
 ) -> Measured:
     """As `donjon.tee.backend.Backend`: a launch digest for each pair of number and model."""
     path, data = firmware(given)
     digests = [launch_digest(data, kernel, initrd, cmdline, count, cpu).hex() for cpu in cpus for count in vcpus]
-    return Measured({"hash": digests}, path, data, f"{','.join(map(str, vcpus))} x {','.join(cpus)}")
+    policy: dict[str, Sequence[str] | bool] = {"hash": digests}
+    if debug:
+        policy["allow_debug"] = True  # POLICY.DEBUG of reports, which the launch digest does not cover
+    return Measured(policy, path, data, f"{','.join(map(str, vcpus))} x {','.join(cpus)}")
 
 
 def firmware(given: str | None) -> tuple[str, bytes]:

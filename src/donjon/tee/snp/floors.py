@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from datetime import date
 from functools import cache
-from importlib.resources import files
 
 import msgspec
 
@@ -49,7 +48,8 @@ class Floors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def shipped() -> Floors:
     """The table that came with this version."""
-    return msgspec.convert(tomllib.loads(files(__package__).joinpath("floors.toml").read_text("utf-8")), Floors)
+    with open(f"{__file__.rpartition('.')[0]}.toml", "rb") as file:
+        return msgspec.convert(tomllib.load(file), Floors)
 
 
 def minimum(product: Product, cpuid: Cpuid | None) -> dict[str, int]:

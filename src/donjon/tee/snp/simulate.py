@@ -36,12 +36,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from donjon.errors import ParseError, UsageError
 from donjon.tee.contract import Roots
-from donjon.tee.simulated import Blobs, State, Word
+from donjon.tee.simulated import Blobs, Measured, Started, State, Word
 from donjon.tee.snp import collateral as addresses
 from donjon.tee.snp import floors
 from donjon.tee.snp import vek as names
 from donjon.tee.snp.certtable import write_table
-from donjon.tee.snp.evidence import encode
+from donjon.tee.snp.evidence import encode, wrap
 from donjon.tee.snp.layout import (
     SIGNED,
     Cpuid,
@@ -436,6 +436,8 @@ WORDS = (
     Word("crl", "revoked", "AMD's list names the ASK, or the ASVK", "crl.revoked"),
     Word("crl", "crl-stale", "the list has ended", "crl.validity"),
     Word("crl", "crl-missing", "there is no list", "policy.crl"),
+    Word("sent", "certificates-sent", "the host sends its certificates along with a report"),
+    Word("sent", "report-alone", "it sends none, so whoever judges has to have that of the key", "vek.present"),
     Word("guest", "sealed", "a guest whose owner allowed the host nothing"),
     Word("guest", "debug", "the host may read and change it", "policy.allow_debug"),
     Word("guest", "migratable", "a migration agent may move it", "policy.allow_migration"),
@@ -513,15 +515,29 @@ def roots(vendor: Vendor) -> Roots:
     return vendor.roots
 
 
-def guest(vendor: Vendor, state: State, workload: bytes) -> Guest:
+_OF_LAUNCH = frozenset({"measurement", "family_id", "image_id", "id_key_digest", "author_key_digest"})
+
+
+def measure(started: Started) -> Measured:
+    """The launch digest, as QEMU, the firmware and the processor between them make it."""
+    from donjon.tee.snp.measure import launch_digest
+
+    files = started.firmware, started.kernel, started.initrd
+    return {"measurement": launch_digest(*files, started.cmdline, started.vcpus)}
+
+
+def guest(vendor: Vendor, state: State, workload: bytes, measured: Measured | None = None) -> Guest:
     """A guest on a machine in this state.
 
     Args:
         workload: HOST_DATA, at most 32 bytes.
+        measured: rows of the report that the launch decides.
     """
     if len(workload) > 32:
         raise UsageError(f"HOST_DATA: expected at most 32 bytes, got {len(workload)}")
-    return Guest(vendor, state, workload.ljust(32, b"\0"))
+    if unknown := set(measured or {}) - _OF_LAUNCH:
+        raise UsageError(f"simulated report: no launch decides about {min(unknown)}")
+    return Guest(vendor, state, workload.ljust(32, b"\0"), measured or {})
 
 
 @dataclass(frozen=True)
@@ -531,10 +547,13 @@ class Guest:
     vendor: Vendor
     state: State
     workload: bytes
+    measured: Measured
 
     def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """Report and certificate table, as Linux hands them out."""
         report, chip, crl = self._all(report_data, now, privlevel)
+        if self.state["sent"] == "report-alone":
+            return Blobs(report)
         anchors = self.vendor.roots.anchors
         issuer = "ASVK" if chip.kind is SigningKey.VLEK else "ASK"
         product = chip.product.name
@@ -550,6 +569,8 @@ class Guest:
     def evidence(self, report_data: bytes, now: datetime) -> bytes:
         """Enarx's encoding, with the certificate of the key and the revocation list."""
         report, chip, crl = self._all(report_data, now)
+        if self.state["sent"] == "report-alone":
+            return wrap(report)
         lists = [] if crl is None else [(addresses.crl_address(chip.product, chip.kind), crl)]
         return encode(report, chip.vek, lists)
 
@@ -572,6 +593,7 @@ class Guest:
         rows: dict[str, Any] = {"report_data": report_data, "host_data": self.workload}
         if state["firmware"] == "provisional":
             rows |= {"current_build": 41, "current_tcb": replace(chip.tcb, snp=chip.tcb.snp + 1).write()}
+        rows |= self.measured
         rows |= _GUESTS[state["guest"]]
         rows |= _MACHINES[state["machine"]]
         rows |= {} if vmpl is None else {"vmpl": vmpl}

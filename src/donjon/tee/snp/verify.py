@@ -198,6 +198,24 @@ def check_chain(checks: Checks, vek: Vek, ark: Certificate, issuer: Certificate,
     checks.that("chain.vek_key", on_p384, "a key on P-384" if on_p384 else "another key", "a key on P-384", KDS)
 
 
+def check_key(checks: Checks, report: Report, vek: Vek, product: Product, roots: Roots | None) -> None:
+    """Of all that, what makes a certificate that of the report's key, at any time: (1), (2), (3), (6) to (8).
+
+    Args:
+        roots: None leaves out (3): any key will do that has signed the report.
+    """
+    name = vek.product.name if vek.product else vek.product_name
+    checks.equal("product.cpuid", name, product.name, KDS)
+    check_kind(checks, report, vek)
+    if roots is None:
+        checks.equal("vek.key_is_p384", p384_key(vek.certificate) is not None, True, KDS)
+    else:
+        check_chain(checks, vek, *_anchors(roots, product, vek.kind), Collateral())
+    check_signature(checks, report, vek)
+    check_tcb(checks, Tcb.read(report.guest.reported_tcb, product), vek)
+    check_chip(checks, report, vek, product)
+
+
 def _name(checks: Checks, name: str, found: Name, demanded: Name) -> None:
     """Names are the same when their bytes are; shown is what people call them, if that tells them apart."""
     same = found.encoded == demanded.encoded

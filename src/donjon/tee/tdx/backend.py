@@ -20,7 +20,8 @@ from collections.abc import Sequence
 
 from donjon.errors import UsageError
 from donjon.tee import firmware as files
-from donjon.tee.backend import DEVICE_PROPERTIES, MIB, Measured, check_version
+from donjon.tee.backend import DEVICE_PROPERTIES, MIB, Cpuid, Measured, check_version
+from donjon.tee.signatures import Signatures
 from donjon.tee.tdx import measure
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "machine",
     "quote_service",
     "requirements",
+    "start",
 ]
 
 MIN_QEMU = (10, 1)
@@ -82,6 +84,24 @@ def machine(
     ]  # fmt: skip
 
 
+def start(
+    *,
+    memory: int,
+    workload: bytes,
+    given: str | None,
+    debug: bool,
+    signatures: Signatures | None,
+    cpuid: Cpuid,  # noqa: ARG001 - nothing here depends on the processor
+) -> list[str]:
+    """As `donjon.tee.backend.Backend`."""
+    if signatures is not None:
+        raise UsageError("signatures: TDs have none", "remove --signatures; a policy names the launch digests")
+    if debug:
+        raise UsageError("QEMU starts no TDs that can be debugged", "remove --debug")
+    path, _ = firmware(given)
+    return machine(memory=memory, vcpus=1, mr_config_id=workload, firmware=path)
+
+
 def quote_service() -> dict[str, str]:
     """Where the host's quoting service listens: its Unix socket where there is one, else vsock port 4050."""
     if os.path.exists(QUOTE_SOCKET):
@@ -111,6 +131,7 @@ def expect(
     vcpus: Sequence[int],  # noqa: ARG001 - neither is measured
     cpus: Sequence[str],  # noqa: ARG001
     given: str | None,
+    debug: bool = False,  # noqa: ARG001 - QEMU starts no TDs that can be looked into
 ) -> Measured:
     """As `donjon.tee.backend.Backend`: MRTD, RTMR1 and RTMR2, which hold for any number of processors."""
     path, data = firmware(given)

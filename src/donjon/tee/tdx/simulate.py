@@ -27,11 +27,11 @@ from donjon.tee.intel.simulate import (
     roots,
 )
 from donjon.tee.intel.tcb import TcbStatus
-from donjon.tee.simulated import Blobs, State, Word
+from donjon.tee.simulated import Blobs, Measured, Started, State, Word
 from donjon.tee.tdx.layout import TdAttributes, TdReport10, TdReport15
 from donjon.wire import pack
 
-__all__ = ["MAKER", "WORDS", "dump", "guest", "make", "open_maker", "renew", "roots", "td_report"]
+__all__ = ["MAKER", "WORDS", "dump", "guest", "make", "measure", "open_maker", "renew", "roots", "td_report"]
 
 
 def td_report(*, newer: bool = True, **changes: Any) -> bytes:
@@ -96,15 +96,35 @@ PADDED = 8000
 """Bytes of what Linux hands out for a quote: zeros fill it up."""
 
 
-def guest(maker: Maker, state: State, workload: bytes) -> Guest:
+def measure(started: Started) -> Measured:
+    """The registers, as the TDX module, the firmware and the kernel between them make them.
+
+    RTMR0, the machine's set-up, stays zero: nothing of the machine that is simulated runs QEMU's tables for it.
+    """
+    from donjon.tee.tdx.measure import mrtd, rtmr1, rtmr2
+
+    return {
+        "mr_td": mrtd(started.firmware),
+        "rtmr1": rtmr1(started.kernel),
+        "rtmr2": rtmr2(started.cmdline, started.initrd),
+    }
+
+
+_OF_LAUNCH = frozenset({"mr_td", "mr_owner", "mr_owner_config", "rtmr0", "rtmr1", "rtmr2"})
+
+
+def guest(maker: Maker, state: State, workload: bytes, measured: Measured | None = None) -> Guest:
     """A TD on a machine in this state.
 
     Args:
         workload: MRCONFIGID, at most 48 bytes.
+        measured: rows of the report that the launch decides.
     """
     if len(workload) > 48:
         raise UsageError(f"MRCONFIGID: expected at most 48 bytes, got {len(workload)}")
-    return Guest(maker, state, workload.ljust(48, b"\0"))
+    if unknown := set(measured or {}) - _OF_LAUNCH:
+        raise UsageError(f"simulated report: no launch decides about {min(unknown)}")
+    return Guest(maker, state, workload.ljust(48, b"\0"), measured or {})
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,7 @@ class Guest:
     maker: Maker
     state: State
     workload: bytes
+    measured: Measured
 
     def blobs(self, report_data: bytes, now: datetime, privlevel: int | None = None) -> Blobs:
         """The quote, filled up as Linux does it."""
@@ -135,6 +156,7 @@ class Guest:
         updated = self.state["tcb"] in _RELAUNCH
         report = td_report(
             newer=self.state["quote"] == "quote-5",
+            **self.measured,
             report_data=report_data,
             mr_config_id=self.workload,
             td_attributes=TdAttributes.SEPT_VE_DISABLE | _EXTRA[self.state["guest"]],

@@ -63,6 +63,7 @@ InstanceHandle = U64 * 2  # wasmtime_instance_t
 PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, parameters
     "wasm_config_new": (P,),
     "wasmtime_config_memory_reservation_set": (None, P, U64),
+    "wasmtime_config_parallel_compilation_set": (None, P, BOOL),
     "wasmtime_config_wasm_memory64_set": (None, P, BOOL),
     "wasmtime_config_wasm_multi_memory_set": (None, P, BOOL),
     "wasmtime_config_wasm_threads_set": (None, P, BOOL),
@@ -121,6 +122,10 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, parameters
 
 class _Api:
     """`api.name(...)` calls the C function `name`; the prototype is bound at the first use and stays."""
+
+    def load(self) -> None:
+        """Load the library now, for a process that is forked later."""
+        _ = self._library
 
     def bind_all(self) -> None:
         """Bind every prototype now, for a process that is forked later."""

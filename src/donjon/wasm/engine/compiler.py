@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_apart", "processor_seconds", "working_memory"]
 
+ALONE = 100_000
+"""Bytes of a module that one thread compiles in less time than it takes to start others."""
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -45,6 +47,7 @@ def compile_apart(data: bytes, name: str, hint: str) -> int:
         ParseError: it is not valid, or compiling takes more than any module should.
         PlatformError: no process or file could be had.
     """
+    api.load()  # once, for the fork as well
     try:
         file = _nameless_file()
         reader, writer = os.pipe()
@@ -78,7 +81,8 @@ def _compile(data: bytes, file: int, writer: int) -> NoReturn:
     try:
         _limit(len(data))
         module = ctypes.c_void_p()
-        error = api.wasmtime_module_new(engine(), data, len(data), ctypes.byref(module))
+        alone = len(data) < ALONE or os.cpu_count() == 1
+        error = api.wasmtime_module_new(engine(alone), data, len(data), ctypes.byref(module))
         vector = Vec()
         error = error or api.wasmtime_module_serialize(module.value, ctypes.byref(vector))
         if error:

@@ -41,11 +41,16 @@ FLAGS = "memory64=0 multi_memory=0 threads=0 exceptions=1 reservation=4GiB"
 _engine: int | None = None
 
 
-def engine() -> int:
-    """The one engine of this process."""
+def engine(alone: bool = False) -> int:
+    """The one engine of this process.
+
+    Args:
+        alone: it compiles in the thread that calls it: threads of its own cost 2 ms, and large modules are worth that.
+    """
     global _engine
     if _engine is None:
         config = api.wasm_config_new()
+        api.wasmtime_config_parallel_compilation_set(config, not alone)
         api.wasmtime_config_memory_reservation_set(config, 1 << 32)  # memory.py rests on it
         api.wasmtime_config_wasm_memory64_set(config, False)
         api.wasmtime_config_wasm_multi_memory_set(config, False)  # the limit counts for each memory by itself
@@ -110,7 +115,8 @@ def read(path: str) -> bytes:
     except FileNotFoundError:
         raise UsageError(f"no module {path}: no such file", hint="give the path of a .wasm or .wat file") from None
     except OSError as error:
-        raise UsageError(f"cannot read the module {path}: {words_of(error)}") from error
+        hint = "give the path of a .wasm or .wat file" if isinstance(error, IsADirectoryError) else None
+        raise UsageError(f"cannot read the module {path}: {words_of(error)}", hint) from error
     if len(data) > LARGEST:
         raise UsageError(f"module {path}: expected at most {LARGEST >> 20} MiB, got more")
     return data

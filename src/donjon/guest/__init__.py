@@ -1,0 +1,12 @@
+"""The inside of a Keep's virtual machine: process 1, the agent that speaks with the host, and what it starts.
+
+    init       process 1: makes a system of a kernel, becomes the agent, switches the power off
+    agent      the sallyport's end, and everything that is allowed to touch a device
+    workload   what the host hands over, checked before it is parsed
+    keep       the process that runs the workload, as `donjon run` does on a host
+    requests   what such a process may ask the agent for: connections, an address, an identity
+    confine    what such a process gives up first
+    linux      the few system calls that Python does not have
+
+Nothing of this is imported on a host, except by tests.
+"""
