@@ -198,7 +198,8 @@ def test_of_snp_a_host_that_sends_no_certificates_is_asked_for_its_keys(
         assert len(answered) == 1
         without = [text for text in said if text.startswith("the evidence goes without the certificate of its key")]
         assert len(without) == (not fetched)
-        certified = [text for text in said if text.startswith(f"certified by the Steward {steward.url} for simulated snp")]
+        certificate = f"certified by the Steward {steward.url} for simulated snp"
+        certified = [text for text in said if text.startswith(certificate)]
         assert len(certified) == fetched
     finally:
         os.close(out)
