@@ -6,7 +6,7 @@ import socket
 
 from donjon.errors import DonjonError, PlatformError
 from donjon.guest.requests import Asker
-from donjon.keep.network import FIRST_PORT, GUEST_ADDRESS, REFUSED, Surroundings
+from donjon.keep.network import BACKLOG, FIRST_PORT, GUEST_ADDRESS, REFUSED, Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from donjon.keep.network import Begin, Make, Say
 
 __all__ = ["Enclosed"]
-
-BACKLOG = 1024
 
 
 class Listener(socket.socket):
