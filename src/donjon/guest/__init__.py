@@ -3,10 +3,12 @@
     init       process 1: makes a system of a kernel, becomes the agent, switches the power off
     agent      the sallyport's end, and everything that is allowed to touch a device
     workload   what the host hands over, checked before it is parsed
-    keep       the process that runs the workload, as `donjon run` does on a host
-    requests   what such a process may ask the agent for: connections, an address, an identity
+    keep       the process that runs the workload, as `donjon run` does on a host, and makers of its keys
     confine    what such a process gives up first
-    linux      the few system calls that Python does not have
+    enclosed   what it has of the world instead of a host's
+    requests   what it may ask the agent for: connections, an address, an identity
+    broker     how these are answered
+    evidence   the hardware's, by processes that do this one thing
 
 Nothing of this is imported on a host, except by tests.
 """
