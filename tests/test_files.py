@@ -203,3 +203,22 @@ def test_a_file_is_on_disk_before_it_has_its_name_where_that_is_asked_for(
     with files.replacing(str(tmp_path / "file"), sync=sync) as stream:
         stream.write(b"new")
     assert done == expected
+
+
+@pytest.mark.parametrize(
+    ("caches", "home", "expected"),
+    [
+        ("/caches", "/home/ada", "/caches/donjon"),
+        ("", "/home/ada", "/home/ada/.cache/donjon"),
+        ("relative", "/home/ada", "/home/ada/.cache/donjon"),
+        ("/caches", "", "/caches/donjon"),
+        ("", "", ""),
+        ("", "relative", ""),
+    ],
+)
+def test_caches_are_the_user_s_and_nowhere_without_a_home(
+    monkeypatch: pytest.MonkeyPatch, caches: str, home: str, expected: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", caches)
+    monkeypatch.setenv("HOME", home)
+    assert files.caches() == expected

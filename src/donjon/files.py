@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-__all__ = ["check_private", "create", "read", "replacing"]
+__all__ = ["caches", "check_private", "create", "read", "replacing"]
 
 
 def read(path: str, most: int, private: bool = False) -> bytes:
@@ -102,6 +102,14 @@ def _sync_directory(path: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def caches() -> str:
+    """Where what can be made again is kept for this user; "" where there is no home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):  # its specification: ignore what is not absolute
+        base = os.path.expanduser("~/.cache") if os.environ.get("HOME", "~") else ""
+    return f"{base}/donjon" if base.startswith("/") else ""
 
 
 def check_private(name: str, about: os.stat_result) -> None:
