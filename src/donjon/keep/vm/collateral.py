@@ -17,6 +17,7 @@ import contextlib
 import os
 from collections import deque
 
+from donjon import files
 from donjon.errors import DonjonError, ParseError, PlatformError
 from donjon.keep.vm.apart import Apart
 from donjon.sallyport.machine import MAX_COLLATERAL
@@ -170,10 +171,8 @@ def _ask(fetch: Fetch, need: Need, base: str) -> bytes:
 
 def _folder() -> str:
     """The user's own; "" where there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # its specification: ignore what is not absolute
-        base = os.path.expanduser("~/.cache")
-    return f"{base}/donjon/collateral" if base.startswith("/") else ""
+    caches = files.caches()
+    return f"{caches}/collateral" if caches else ""
 
 
 def _keep(kind: str, need: Need, data: bytes) -> None:
@@ -181,13 +180,7 @@ def _keep(kind: str, need: Need, data: bytes) -> None:
     folder = _folder()
     if not folder:
         return
-    draft = f"{folder}/.{os.urandom(8).hex()}.new"
     with contextlib.suppress(OSError):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        try:
-            with open(draft, "xb") as file:
-                file.write(data)
-            os.replace(draft, f"{folder}/{kind}-{need.name}")
-        except OSError:
-            os.unlink(draft)
-            raise
+        with files.replacing(f"{folder}/{kind}-{need.name}") as file:
+            file.write(data)
