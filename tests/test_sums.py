@@ -32,3 +32,11 @@ def test_openssl_is_loaded_for_much_and_not_for_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_python_that_has_none_of_its_own_uses_hashlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "_sha2", None)
+    monkeypatch.setitem(sys.modules, "_sha256", None)
+    monkeypatch.setattr(sums, "_OWN", sums._own())
+    assert sums._OWN == {}
+    assert sums.sha256(b"abc").hex().startswith("ba7816bf8f01cfea")

@@ -73,7 +73,10 @@ LAYERS = (
         ),
         "touches the engine, sockets, files, devices; each can be read and replaced without the others",
     ),
-    Layer(("donjon.files",), "files that users name, below all that read some, above what only computes"),
+    Layer(
+        ("donjon.files", "donjon.linux"),
+        "files that users name, and calls of the kernel: below all that use some, above what only computes",
+    ),
     Layer(
         ("donjon.verify", "donjon.steward.client"),
         "what a relying party demands and judges, by what a Steward has written; what a Keep asks a Steward over HTTPS",

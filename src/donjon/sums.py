@@ -10,6 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Hash(Protocol):
@@ -24,20 +25,19 @@ __all__ = ["SHORT", "new", "sha256"]
 SHORT = 1 << 18
 """Bytes that are hashed without OpenSSL: 1 ms."""
 
-OWN = (("sha224", "_sha256"), ("sha256", "_sha256"), ("sha384", "_sha512"), ("sha512", "_sha512"))
-"""Algorithm -> where CPython 3.11 has it; since 3.12 `_sha2` has all."""
 
-
-def _own(name: str, home: str) -> object:
-    for module in ("_sha2", home):
+def _own() -> dict[str, Callable[[], Hash]]:
+    """The interpreter's: in one module since CPython 3.12, in two before; none in another Python."""
+    for homes in (("_sha2", "_sha2"), ("_sha256", "_sha512")):
         try:
-            return getattr(__import__(module), name)
+            short, long = map(__import__, homes)
         except ImportError:
             continue
-    return None  # another Python than CPython
+        return {"sha224": short.sha224, "sha256": short.sha256, "sha384": long.sha384, "sha512": long.sha512}
+    return {}
 
 
-_OWN = {name: _own(name, home) for name, home in OWN}
+_OWN = _own()
 
 
 def new(name: str, size: int) -> Hash:
@@ -46,13 +46,11 @@ def new(name: str, size: int) -> Hash:
     Args:
         name: sha224, sha256, sha384, sha512.
     """
-    own = _OWN[name]
-    if size > SHORT or "_hashlib" in sys.modules or own is None:
+    if size > SHORT or "_hashlib" in sys.modules or name not in _OWN:
         import hashlib
 
         return hashlib.new(name)
-    made: Hash = own()  # type: ignore[operator]
-    return made
+    return _OWN[name]()
 
 
 def sha256(data: bytes | bytearray | memoryview) -> bytes:

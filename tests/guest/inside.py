@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from donjon.guest import agent, confine, init, linux
+from donjon import linux
+from donjon.guest import agent, confine, init
 from donjon.keep import nil
 from donjon.keep.network import GATE_PORT, GUEST_ADDRESS
 

@@ -25,9 +25,10 @@ TRAP = b'(module (memory (export "memory") 1) (func (export "_start") unreachabl
 SPIN = b'(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
 CODE = b"""(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32))) (memory (export "memory") 1)
   (func (export "_start") (call $exit (i32.const 7))))"""
-CAT = b"""(module
+COPY = b"""(module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 2)
   (func (export "_start")
     (loop $more
@@ -36,7 +37,10 @@ CAT = b"""(module
       (if (i32.load (i32.const 8)) (then
         (i32.store (i32.const 4) (i32.load (i32.const 8)))
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
-        (br $more))))))"""
+        (br $more))))
+    (call $exit (i32.const %d))))"""
+"""Copies its stdin to its stdout, and exits with this code."""
+CAT, ECHO = COPY % 0, COPY % 7
 
 NO_LEVEL = 'launch options: log: expected off, error, warn, info, debug, trace or donjon.PART=LEVEL, got "loud"'
 STREAMS = 'files = [{kind="stdin"}, {kind="stdout"}, {kind="stderr"}, '

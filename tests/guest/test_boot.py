@@ -26,24 +26,10 @@ from donjon.sallyport.machine import STDIN
 from donjon.sim.port import NAME
 from donjon.sim.processor import Processor
 from tests.guest.sessions import Machine, Session
-from tests.guest.test_agent import SPIN, TRAP, launched
+from tests.guest.test_agent import ECHO, SPIN, TRAP, launched
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-ECHO = b"""(module
-  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-  (memory (export "memory") 2)
-  (func (export "_start")
-    (loop $more
-      (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 60000))
-      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-      (if (i32.load (i32.const 8)) (then
-        (i32.store (i32.const 4) (i32.load (i32.const 8)))
-        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
-        (br $more))))
-    (call $exit (i32.const 7))))"""
 HOG = b"""(module (memory (export "memory") 1)
   (func (export "_start") (local $at i32)
     (drop (memory.grow (i32.const 16383)))

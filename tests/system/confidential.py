@@ -45,7 +45,8 @@ names = ["shop.example.com"]
 PROGRAM = b"""#!/usr/bin/python3.11 -ISBu
 import sys
 sys.path.append("/usr/lib/donjon")
-from donjon.guest import init, linux
+from donjon import linux
+from donjon.guest import init
 
 def told(_kind, error, _traceback):
     init._tell_console(error)

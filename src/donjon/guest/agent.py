@@ -143,19 +143,15 @@ class Agent:
         except _EndError:
             pass
         except BaseException as error:
-            known = error if isinstance(error, DonjonError) else BugError(f"{type(error).__name__}: {error}")
-            self._last_word(lambda: self._fail(known))
+            try:
+                self._fail(error if isinstance(error, DonjonError) else BugError(f"{type(error).__name__}: {error}"))
+            except DonjonError:
+                pass  # the session is over already
         finally:
             if self._pid and self._status is None:
                 os.kill(self._pid, SIGKILL)
             if self._port.flush(FLUSH_SECONDS) and self._place.network:
                 self._await_host()
-
-    def _last_word(self, say: Callable[[], None]) -> None:
-        try:
-            say()
-        except DonjonError:
-            pass  # the session is over already
 
     def _await_host(self) -> None:
         """Until the host closes the port, as it does when it has read all that came by the network.
@@ -405,8 +401,7 @@ class Agent:
         except ConnectionResetError:
             data = b""
         if not data:
-            del self._watched[self._channel.fileno()]
-            self._stub = self._channel  # stays open, so that its number is nobody else's
+            del self._watched[self._channel.fileno()]  # it stays open, so that its number is nobody else's
             return
         self._held += data
         while (line := records.receive(self._held)) is not None:

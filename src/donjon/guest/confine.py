@@ -25,7 +25,7 @@ def confine(user: int) -> None:
     """
     import resource
 
-    from donjon.guest import linux
+    from donjon import linux
 
     os.setsid()
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:

@@ -155,7 +155,7 @@ def _fork(place: Place, make: Callable[[], bytes], writer: int, *keep: int) -> i
 
 def _give_up(place: Place, *keep: int) -> None:
     """Be root without its powers: the owner of the kernel's interface, and no more."""
-    from donjon.guest import linux
+    from donjon import linux
     from donjon.guest.confine import hold
 
     null = os.open(os.devnull, os.O_RDWR)

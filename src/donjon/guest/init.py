@@ -84,7 +84,7 @@ def main(attach: Callable[[], None] | None = None) -> NoReturn:
 
 
 def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> None:
-    from donjon.guest import linux
+    from donjon import linux
 
     marks = [("kernel", _executed()), ("python", started)]
 
@@ -126,7 +126,8 @@ def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> N
         facts=facts(),
         memory=_memory(),
     )
-    linux.keep_capabilities(*linux.AGENT)
+    # What is left to process 1: starting and ending other users' processes, and the power.
+    linux.keep_capabilities(linux.CAP_KILL, linux.CAP_SETGID, linux.CAP_SETUID, linux.CAP_SETPCAP, linux.CAP_SYS_BOOT)
     mark("agent")
     _warm_up()
     mark("engine")
@@ -135,7 +136,7 @@ def _run(attach: Callable[[], None] | None, started: int, ports: list[int]) -> N
 
 def _end() -> NoReturn:
     try:
-        from donjon.guest.linux import power_off
+        from donjon.linux import power_off
 
         power_off()
     finally:
@@ -194,7 +195,7 @@ def _standard_streams() -> None:
 
 
 def _mount_all() -> None:
-    from donjon.guest.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount
+    from donjon.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount
 
     nothing = MS_NOSUID | MS_NODEV | MS_NOEXEC
     mount("proc", "/proc", "proc", nothing, "hidepid=invisible")
@@ -229,7 +230,7 @@ def _named(tee: str | None) -> tuple[bytes | None, str | None]:
 
     A report of SNP comes from the processor, sealed. A quote of TDX comes from the host, which could make one up.
     """
-    from donjon.guest.linux import td_config
+    from donjon.linux import td_config
 
     if tee != "tdx":
         return None, None
@@ -276,7 +277,7 @@ def _has_nic() -> bool:
 
 def _load(*names: str) -> None:
     """Load modules; what the image does not have is built in, and a TEE's driver on other hardware says ENODEV."""
-    from donjon.guest.linux import load_module
+    from donjon.linux import load_module
 
     for name in names:
         try:
@@ -300,7 +301,7 @@ def _interface() -> str:
 
 def _close_doors() -> None:
     """What was needed until here and never again."""
-    from donjon.guest.linux import MS_RDONLY, MS_REMOUNT, mount
+    from donjon.linux import MS_RDONLY, MS_REMOUNT, mount
 
     for name, value in (
         ("kernel/modules_disabled", "1"),
@@ -322,7 +323,7 @@ def _close_doors() -> None:
 
 def _few_devices() -> None:
     """Cover /dev by one with nothing but what a program needs: some of the kernel's devices are everybody's to open."""
-    from donjon.guest.linux import MS_NOEXEC, MS_NOSUID, mount
+    from donjon.linux import MS_NOEXEC, MS_NOSUID, mount
 
     mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=4k,nr_inodes=16,mode=0755")
     for path, minor in PUBLIC.items():
@@ -362,22 +363,20 @@ def _text(path: str, most: int = 1 << 16) -> str:
 
 def _port() -> int:
     """The sallyport's port, open."""
-    below = "/sys/class/virtio-ports"
+    from donjon.linux import virtio_port
+
     end = time.monotonic() + PORT_SECONDS
     while time.monotonic() < end:
-        try:
-            for name in os.listdir(below):
-                if _line(f"{below}/{name}/name") == PORT:
-                    return os.open(f"/dev/{name}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            pass
+        path = virtio_port(PORT)
+        if path is not None:
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         time.sleep(0.002)
     raise OSError(errno.ENODEV, f"no virtio-serial port is named {PORT}")
 
 
 def facts() -> str:
     """What the kernel says about how locked it is, for a line of the log."""
-    from donjon.guest.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, unmount
+    from donjon.linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, unmount
 
     security, lockdown = "/sys/kernel/security", ""
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from donjon.guest.agent import Place
     from donjon.guest.workload import Workload
     from donjon.identity import Identity
+    from donjon.keep.channel import Reporter
     from donjon.keep.launch import Launch
 
 __all__ = ["be_keep", "maker_of"]
@@ -43,15 +44,13 @@ def be_keep(
     os._exit(code)
 
 
-def _run(workload: Workload, place: Place, reporter: object, requests: _socket.socket) -> int:
+def _run(workload: Workload, place: Place, reporter: Reporter, requests: _socket.socket) -> int:
     from donjon.guest.confine import KEEP, confine
-    from donjon.keep.channel import Reporter
     from donjon.keep.nil import run
     from donjon.log import Logger
     from donjon.wasm.engine import load
     from donjon.workload.tree import CONFIG, MAIN
 
-    assert isinstance(reporter, Reporter)  # noqa: S101
     if place.confined:
         confine(KEEP)
 

@@ -21,6 +21,7 @@ from donjon.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar, dataclass_transform
 else:
 
@@ -58,17 +59,15 @@ FAMILIES: dict[str, type[errors.DonjonError]] = {
 
 
 class Field:
-    """One field: how it is read and written. `least` and `most` are bytes on the wire."""
+    """One field: how it is read and written."""
 
-    least = most = 0
-
-    def read(self, data: bytes, at: int) -> tuple[Any, int]:
-        """The value that begins at `at`, and where the next begins; ValueError(expected, got) if it is none."""
-        raise NotImplementedError
-
-    def write(self, value: Any) -> bytes:
-        """The bytes of a value; ValueError(expected, got) if it has none."""
-        raise NotImplementedError
+    least: int
+    most: int
+    """Bytes on the wire."""
+    read: Callable[[bytes, int], tuple[Any, int]]
+    """The value that begins at a place, and where the next begins; ValueError(expected, got) if it is none."""
+    write: Callable[[Any], bytes]
+    """The bytes of a value; ValueError(expected, got) if it has none."""
 
 
 class Number(Field):

@@ -32,7 +32,7 @@ from donjon.sums import new, sha256
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import ClassVar
 else:
     from _collections import deque  # the package around it takes longer to load than this module
@@ -205,6 +205,8 @@ class Machine:
     """Streams that this end writes."""
     US = "host"
     THEM = "guest"
+    _received: Callable[[f.Frame, list[Event]], None]
+    """What this end makes of a frame that the other may send now."""
 
     def __init__(self) -> None:
         self.state = S.GREETING
@@ -291,9 +293,6 @@ class Machine:
             place = f"{self.THEM} while {self.state.value}"
             raise ParseError(f"sallyport: {place}: expected {names}, got {got}")
         return kind
-
-    def _received(self, frame: f.Frame, events: list[Event]) -> None:
-        raise NotImplementedError
 
     def _common(self, frame: f.Frame, events: list[Event]) -> bool:
         """Streams: the same on both sides. False: it is another frame."""

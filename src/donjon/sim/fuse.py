@@ -14,12 +14,12 @@ Source: Linux, include/uapi/linux/fuse.h (protocol 7.31, which all later kernels
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 from enum import IntEnum
 
+from donjon import linux
 from donjon.wire import layout, pack, size_of, u16, u32, u64, unpack, zero
 
 TYPE_CHECKING = False
@@ -35,7 +35,6 @@ BUFFER = 64 * 1024
 """Bytes for one request. The kernel wants room for 8 KiB, and for the largest write."""
 ROOT = 1
 DIRECT_IO = 1
-MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 
 
 class Op(IntEnum):
@@ -203,12 +202,11 @@ def mount(where: str) -> int:
     # As the kernel's own files are, these are for whomever their modes let, not only for who mounts them.
     who = f"user_id={os.getuid()},group_id={os.getgid()}"
     options = f"fd={device},rootmode=40755,{who},default_permissions,allow_other"
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    if libc.mount(b"donjon-sim", os.fsencode(where), b"fuse", flags, options.encode()):
-        number = ctypes.get_errno()
+    try:
+        linux.mount("donjon-sim", where, "fuse", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, options)
+    except OSError:
         os.close(device)
-        raise OSError(number, os.strerror(number), where)
+        raise
     return device
 
 

@@ -1,4 +1,4 @@
-"""The few calls of Linux that process 1 needs and Python does not have, and its interfaces' ioctls.
+"""The few calls of Linux that Python does not have, and its interfaces' ioctls; most are for process 1 of a machine.
 
 Each raises OSError with the kernel's reason. Numbers are those of x86-64 where they differ between architectures.
 
@@ -16,30 +16,29 @@ import os
 import struct
 
 __all__ = [
-    "AGENT", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID", "MS_RDONLY", "MS_REMOUNT",
+    "MS_NODEV", "MS_NOEXEC", "MS_NOSUID", "MS_RDONLY", "MS_REMOUNT",
     "configure", "drop_bounding_set", "keep_capabilities", "load_module", "mount", "power_off", "prctl", "td_config",
-    "unmount",
+    "unmount", "virtio_port",
 ]  # fmt: skip
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_BOOT = 5, 6, 7, 8, 22
-AGENT = (CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_BOOT)
-"""What is left to process 1 when the machine is set up: starting and ending other users' processes, and the power."""
 _CAPABILITY_VERSION = 0x20080522
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 _POWER_OFF = 0x4321FEDC
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _IFF_UP = 1
 _TDX_GET_REPORT, _TDX_REPORT = 0xC4405401, 0x81
+_VIRTIO_PORTS = "/sys/class/virtio-ports"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int) -> None:
+def _check(result: int, path: str | None = None) -> None:
     if result:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), path)
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
@@ -48,21 +47,37 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
         os.mkdir(target)
     except FileExistsError:
         pass
-    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None))
+    words = source.encode(), os.fsencode(target), kind.encode()
+    _check(_libc.mount(*words, ctypes.c_ulong(flags), data.encode() or None), target)
 
 
 def unmount(target: str) -> None:
     """umount(2)."""
-    _check(_libc.umount(target.encode()))
+    _check(_libc.umount(os.fsencode(target)), target)
 
 
 def load_module(path: str) -> None:
     """finit_module(2): the kernel checks the module's signature, where it is told to."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.syscall(ctypes.c_long(_FINIT_MODULE[os.uname().machine]), file, b"", 0))
+        _check(_libc.syscall(ctypes.c_long(_FINIT_MODULE[os.uname().machine]), file, b"", 0), path)
     finally:
         os.close(file)
+
+
+def virtio_port(name: str, ports: str = _VIRTIO_PORTS) -> str | None:
+    """The device of the virtio-serial port that the host has named so; None where there is none.
+
+    Source: Linux, drivers/char/virtio_console.c, attribute "name" of a port.
+    """
+    try:
+        for port in sorted(os.listdir(ports)):
+            with open(f"{ports}/{port}/name", "rb") as file:
+                if file.read(256).strip() == name.encode():
+                    return f"/dev/{port}"
+    except FileNotFoundError:  # no driver, or a port that is not all there yet
+        pass
+    return None
 
 
 def td_config(device: str = "/dev/tdx_guest") -> bytes:
