@@ -6,10 +6,10 @@ kernel ends it with this process, and when its time is over, whatever it hangs i
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 
+from donjon import linux
 from donjon.keep.vm.loop import IN
 
 TYPE_CHECKING = False
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Apart", "end_with"]
 
 AT_ONCE = 65536
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-_libc = ctypes.PyDLL(None)  # before there is a fork
 
 
 class Apart:
@@ -101,6 +99,6 @@ def _work(find: Callable[[], bytes], writer: int, seconds: float, parent: int) -
 
 def end_with(parent: int) -> None:
     """In a fork: have the kernel end this process with the one that it comes from."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # gone before the kernel knew that we want to go with it
         os._exit(1)
