@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,6 @@ import pytest
 from donjon.keep.vm.apart import AT_ONCE, Apart
 from donjon.keep.vm.loop import Loop
 from tests.keep.vm.yard import Yard
-
-
-@pytest.fixture
-def yard() -> Iterator[Yard]:
-    made = Yard()
-    yield made
-    made.close()
 
 
 def hang() -> bytes:

@@ -210,13 +210,6 @@ Serve = Callable[..., tuple[socket.socket, int]]
 
 
 @pytest.fixture
-def yard() -> Iterator[Yard]:
-    made = Yard()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def serve() -> Iterator[Serve]:
     made: list[socket.socket] = []
 
