@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,127 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path: Path, mon
     with pytest.raises(OSError, match="No space left"):
         files.create(str(tmp_path / "key"), b"secret")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with files.replacing(str(path)) as stream:
+        stream.write(b"new, and ")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+        (draft,) = set(tmp_path.iterdir()) - {path}
+        assert draft.name.startswith("file.")
+        assert draft.suffix == ".new"
+        stream.write(b"whole")
+    assert path.read_bytes() == b"new, and whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_who_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with files.replacing(str(path)) as one, files.replacing(str(path)) as other:
+        one.write(b"one")
+        other.write(b"other")
+    assert path.read_bytes() == b"one"  # whoever ends last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("umask", "asked", "expected"), [(0o022, 0o600, 0o600), (0, 0o600, 0o600), (0o022, 0o666, 0o644)]
+)
+def test_what_replaces_has_the_mode_asked_for_whatever_was_there(
+    tmp_path: Path, umask: int, asked: int, expected: int
+) -> None:
+    path = tmp_path / "file"
+    path.touch(0o640)
+    before = os.umask(umask)
+    try:
+        with files.replacing(str(path), asked):
+            (draft,) = set(tmp_path.iterdir()) - {path}
+            assert draft.stat().st_mode & 0o777 == expected, "from the beginning"
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == expected
+
+
+class Broken(BaseException):
+    """As KeyboardInterrupt is: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, Broken])
+def test_no_draft_is_left_of_a_block_that_raises_and_the_old_file_stays(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write() -> None:
+        with files.replacing(str(path), sync=True) as stream:
+            stream.write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
+def test_no_draft_is_left_where_the_name_is_taken_by_something_else(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError), files.replacing(str(tmp_path / "taken")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "link").symlink_to("other")
+    with files.replacing(str(tmp_path / "link")) as stream:
+        stream.write(b"new")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize(
+    ("sync", "expected"), [(False, ["rename"]), (True, ["fsync 3 bytes", "rename", "fsync the directory"])]
+)
+def test_a_file_is_on_disk_before_it_has_its_name_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool, expected: list[str]
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(descriptor: int) -> None:
+        about = os.fstat(descriptor)
+        done.append("fsync the directory" if stat.S_ISDIR(about.st_mode) else f"fsync {about.st_size} bytes")
+        fsync(descriptor)
+
+    def noted_rename(old: str, new: str) -> None:
+        done.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    with files.replacing(str(tmp_path / "file"), sync=sync) as stream:
+        stream.write(b"new")
+    assert done == expected
+
+
+@pytest.mark.parametrize(
+    ("caches", "home", "expected"),
+    [
+        ("/caches", "/home/ada", "/caches/donjon"),
+        ("", "/home/ada", "/home/ada/.cache/donjon"),
+        ("relative", "/home/ada", "/home/ada/.cache/donjon"),
+        ("/caches", "", "/caches/donjon"),
+        ("", "", ""),
+        ("", "relative", ""),
+    ],
+)
+def test_caches_are_the_user_s_and_nowhere_without_a_home(
+    monkeypatch: pytest.MonkeyPatch, caches: str, home: str, expected: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", caches)
+    monkeypatch.setenv("HOME", home)
+    assert files.caches() == expected

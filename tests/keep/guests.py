@@ -1,7 +1,8 @@
 """Small guests in WebAssembly text, for what no compiler is needed.
 
 Each is `PRELUDE` and a body. `$read` and `$write` wait by asking again where a descriptor is non-blocking; a call that
-fails ends the guest with 100 plus the errno, so a test that expects 0 says what went wrong.
+fails ends the guest with 100 plus the errno, so a test that expects 0 says what went wrong. `$serve` echoes what each
+connection of a listener sends, one after another, until its end or until it breaks.
 """
 
 from __future__ import annotations
@@ -64,6 +65,19 @@ PRELUDE = """
     (call $line (local.get $fd))
     (call $check (call $set_flags (local.get $fd) (i32.const 4)))
     (call $line (local.get $fd)))
+  (func $serve (param $from i32) (local $fd i32)
+    (loop $next
+      (local.set $fd (call $accept (local.get $from) (i32.const 0)))
+      (loop $more
+        (i32.store (i32.const 0) (i32.const 65536))
+        (i32.store (i32.const 4) (i32.const 65536))
+        (if (i32.eqz (call $fd_read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (then (if (i32.load (i32.const 8))
+            (then
+              (i32.store (i32.const 4) (i32.load (i32.const 8)))
+              (br_if $more (i32.eqz (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))))))))
+      (call $check (call $fd_close (local.get $fd)))
+      (br $next)))
   (func $show_arguments
     (call $check (call $args_sizes_get (i32.const 16) (i32.const 20)))
     (call $check (call $args_get (i32.const 1024) (i32.const 65536)))
@@ -130,21 +144,7 @@ LISTENS = guest(  # three connections: two accepted blocking, one not
        (local.set $fd (call $accept (i32.const 3) (i32.const 4)))
        (call $lines (local.get $fd))"""
 )
-SERVES = guest(  # one connection after another, each until its end or until it breaks
-    """(local $fd i32)
-       (loop $next
-         (local.set $fd (call $accept (i32.const 3) (i32.const 0)))
-         (loop $more
-           (i32.store (i32.const 0) (i32.const 65536))
-           (i32.store (i32.const 4) (i32.const 65536))
-           (if (i32.eqz (call $fd_read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
-             (then (if (i32.load (i32.const 8))
-               (then
-                 (i32.store (i32.const 4) (i32.load (i32.const 8)))
-                 (br_if $more (i32.eqz (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))))))))
-         (call $check (call $fd_close (local.get $fd)))
-         (br $next))"""
-)
+SERVES = guest("(call $serve (i32.const 3))")
 ALTERNATES = guest(  # echoes four bytes of its first connection, greets a next one with them, and so on
     """
     (local $first i32) (local $next i32)

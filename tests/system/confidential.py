@@ -21,12 +21,26 @@ from typing import Any, Self
 
 from donjon.errors import DonjonError, ParseError
 from donjon.image import cpio
+from donjon.keep.vm import words
 from donjon.sim.port import NAME
 from donjon.sim.processor import Processor
 from tests.images import image, qemu
+from tests.system.command import donjon_run
 
 SECONDS = 100.0
+MEMORY = 320 * words.MIB
 TEST_PORT = "donjon.test"
+POLICY = """\
+accept_unattested = true
+tees = ["{tee}"]
+[collateral]
+offline = true
+{measured}
+[[workload]]
+digest = ["{workload}"]
+names = ["shop.example.com"]
+"""
+"""Of a Steward, for machines of which `donjon image measure` prints `measured`."""
 
 PROGRAM = b"""#!/usr/bin/python3.11 -ISBu
 import sys
@@ -95,6 +109,15 @@ while True:
 """
 
 
+def vendors_word(folder: Path, lab: str, tee: str) -> list[str]:
+    """Words for a Steward: what the lab's vendor publishes is in this folder, which is made."""
+    folder.mkdir()
+    if tee == "tdx":
+        done = donjon_run("sim", "collateral", "--sim", lab, "--tee", tee, folder / "intel.json")
+        assert done.returncode == 0, done.stderr
+    return ["--collateral", str(folder)]
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a machine is started with."""
@@ -135,22 +158,16 @@ class Machine:
         ours, theirs = socket.socketpair()
         device, far = socket.socketpair()
         self._port, self._device = ours, device
-        ports = [(TEST_PORT, theirs), *([(NAME, far)] if processor is not None else [])]
-        words = [
-            qemu(),
-            "-M",
-            "q35,graphics=off,usb=off,vmport=off",
-            *"-accel tcg -cpu max,-cx16,-erms -m 320M".split(),
-        ]
-        words += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
-        words += ["-kernel", f"/proc/self/fd/{files[0]}", "-initrd", f"/proc/self/fd/{files[1]}"]
-        words += ["-append", parts.cmdline, "-device", "virtio-serial-pci,id=ports,max_ports=4"]
-        for name, end in ports:
-            words += ["-chardev", f"socket,id=c{end.fileno()},fd={end.fileno()}"]
-            words += ["-device", f"virtserialport,bus=ports.0,chardev=c{end.fileno()},name={name}"]
+        kernel, initrd = (f"/proc/self/fd/{number}" for number in files)
+        line = [qemu(), *words.kvm("tcg", MEMORY, None), *words.common(kernel, initrd, parts.cmdline)]
+        line += words.port(TEST_PORT, theirs.fileno(), first=True, confidential=False)
+        inherited = [*files, theirs.fileno()]
+        if processor is not None:
+            inherited.append(far.fileno())
+            line += words.port(NAME, far.fileno(), first=False, confidential=False)
         self._process = subprocess.Popen(
-            words,
-            pass_fds=[*files, *(end.fileno() for _, end in ports)],
+            line,
+            pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -28,22 +28,12 @@ from donjon.steward.result import CMW, read_cmw
 from donjon.tls.context import client_context
 from tests.images import image, qemu
 from tests.system.command import donjon_run
-from tests.system.confidential import GuestError, Machine, Parts
+from tests.system.confidential import POLICY, GuestError, Machine, Parts, vendors_word
 from tests.system.stewards import Steward, lab_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 WORKLOAD = bytes(range(32))
 OTHER = bytes(range(1, 33))
-POLICY = """\
-accept_unattested = true
-tees = ["{tee}"]
-[collateral]
-offline = true
-{measured}
-[[workload]]
-digest = ["{workload}"]
-names = ["shop.example.com"]
-"""
 
 
 @dataclass
@@ -101,12 +91,7 @@ def stewards(place: Place) -> Iterator[Callable[[str], Steward]]:
 
         def steward(tee: str) -> Steward:
             if tee not in made:
-                lists = place.folder / f"{tee}-collateral"
-                lists.mkdir()
-                if tee == "tdx":
-                    words: list[str | Path] = ["--sim", place.lab, "--tee", tee, lists / "intel.json"]
-                    assert donjon_run("sim", "collateral", *words).returncode == 0
-                more = ["--collateral", str(lists)]
+                more = vendors_word(place.folder / f"{tee}-collateral", place.lab, tee)
                 made[tee] = Steward(place.folder / f"{tee}-steward", place.lab, place.policy(tee), more)
                 stack.callback(made[tee].close)
             return made[tee]

@@ -37,22 +37,13 @@ from tests.guest.sessions import Session
 from tests.images import image, qemu
 from tests.sim.mounts import mounted, raw_mount
 from tests.system.command import ROOT, Running, config, donjon_run, listens
+from tests.system.confidential import POLICY, vendors_word
 from tests.system.stewards import Steward, lab_in
 from tests.system.tls import tls_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TEES = ("snp", "tdx")
 ECHO = ROOT / "examples/echo/wat/main.wat"
-POLICY = """\
-accept_unattested = true
-tees = ["{tee}"]
-[collateral]
-offline = true
-{measured}
-[[workload]]
-digest = ["{workload}"]
-names = ["shop.example.com"]
-"""
 
 
 @dataclass
@@ -121,11 +112,8 @@ def shops(tmp_path_factory: pytest.TempPathFactory, lab: str) -> Iterator[Callab
 
 
 def started(folder: Path, lab: str, tee: str) -> Steward:
-    lists = folder / "collateral"
-    lists.mkdir()
-    if tee == "tdx":
-        assert donjon_run("sim", "collateral", "--sim", lab, "--tee", tee, lists / "intel.json").returncode == 0
-    return Steward(folder / "steward", lab, "accept_unattested = true\n", ["--collateral", str(lists)])
+    more = vendors_word(folder / "collateral", lab, tee)
+    return Steward(folder / "steward", lab, "accept_unattested = true\n", more)
 
 
 @pytest.mark.parametrize("tee", TEES)

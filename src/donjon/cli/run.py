@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from donjon.cli.tui import logger
-from donjon.keep.launch import Launch
+from donjon.keep.launch import DEVICES, TSM, Launch
 from donjon.keep.nil import occupy_standard_streams, prepare
 from donjon.keep.nil import run as run_here
 from donjon.wasm.engine.cache import Cache
@@ -50,15 +50,7 @@ def run(options: Options) -> int:
     return run_here(launch, module, log, listed.listening, sandbox=options.sandbox, on_open=listed.open)
 
 
-_SIGNS = (
-    "/dev/sev",
-    "/dev/sgx_enclave",
-    "/dev/sev-guest",
-    "/dev/tdx_guest",
-    "/dev/tdx-guest",
-    "/sys/module/kvm_intel/parameters/tdx",
-    "/sys/kernel/config/tsm/report",
-)
+_SIGNS = ("/dev/sev", "/sys/module/kvm_intel/parameters/tdx", *DEVICES, TSM)
 """Where none of these is, no backend keeps anybody out and the machine is no guest of a TEE: 10 us to find out."""
 
 
@@ -75,7 +67,6 @@ def _choose(options: Options, log: Logger) -> str:
     if options.backend == "kvm" and options.require is None:
         return "kvm"  # there is nothing to choose, and 10 ms to load what would
     from donjon.errors import UsageError
-    from donjon.keep.launch import TSM
     from donjon.platform import BACKENDS
     from donjon.platform.choice import choose
 
@@ -100,7 +91,6 @@ def _choose(options: Options, log: Logger) -> str:
 def _run_in_machine(launch: Launch, log: Logger, backend: str, options: Options) -> int:
     """Run it in a virtual machine."""
     from donjon.errors import UsageError
-    from donjon.keep.launch import TSM
     from donjon.keep.vm import run as run_in_machine
 
     if options.tsm != TSM:
@@ -189,7 +179,7 @@ class _Listed:
     """
 
     def __init__(self, launch: Launch, backend: str, name: str | None, log: Logger) -> None:
-        from donjon.keep.registry import check_name, fresh_name
+        from donjon.keep.registry import Directory, check_name, fresh_name
 
         self._launch = launch
         self._backend = backend
@@ -199,13 +189,8 @@ class _Listed:
         self._log = log
         check_name(self._name)
         if self._named:
-            self._check_free()  # before anything is begun
-
-    def _check_free(self) -> None:
-        from donjon.keep.registry import Directory
-
-        with Directory() as directory:
-            directory.check_free(self._name)
+            with Directory() as directory:
+                directory.check_free(self._name)  # before anything is begun
 
     def listening(self, name: str, host: str, port: int) -> None:
         self._listeners.append((name, host, port))

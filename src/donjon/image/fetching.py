@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+from donjon import files
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
 
 TYPE_CHECKING = False
@@ -144,13 +145,10 @@ def _get(package: Package, snapshot: str, path: str, missing: int, tell: Tell) -
 
 
 def _keep(path: str, data: bytes) -> None:
-    draft = f"{path}.{os.urandom(8).hex()}.new"
     try:
-        with open(draft, "xb") as file:
+        with files.replacing(path, 0o666) as file:  # who gets a copy of the directory may be another user
             file.write(data)
-        os.rename(draft, path)
     except OSError as error:
-        unlink(draft)
         raise PlatformError(
             f"cannot write {path}: {words_of(error)}", "check who may write there, and for space"
         ) from error

@@ -20,6 +20,7 @@ import sys
 from importlib import _bootstrap_external
 
 from donjon.errors import BugError, DonjonError, ParseError
+from donjon.files import replacing
 from donjon.image import cpio, elf, kernel, manifest, recipe, sbom, zstd
 from donjon.image.reach import Module, reach
 
@@ -152,14 +153,8 @@ def _compressed(raw: bytes, name: str, folder: str, level: int) -> bytes:
     say({"step": f"compressing {name}", "bytes": len(raw)})
     data = zstd.compress(raw, level, recipe.WINDOW_LOG)
     data += bytes(-len(data) % 4)
-    draft = f"{path}.{os.getpid()}.new"
-    try:
-        _write(draft, data)
-        os.rename(draft, path)
-    except BaseException:
-        if os.path.exists(draft):
-            os.unlink(draft)
-        raise
+    with replacing(path, sync=True) as file:
+        file.write(data)
     return data
 
 

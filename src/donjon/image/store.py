@@ -18,6 +18,7 @@ import os
 import shutil
 import stat
 
+from donjon import files
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 from donjon.image import lock as locks
 from donjon.image import manifest as manifests
@@ -87,12 +88,10 @@ def folder() -> str:
     Raises:
         PlatformError: this user has no home directory.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # its specification: ignore what is not absolute
-        base = os.path.expanduser("~/.cache")
-    if not base.startswith("/"):
+    caches = files.caches()
+    if not caches:
         raise PlatformError("no place for images: this user has no home directory", "set XDG_CACHE_HOME to a directory")
-    return f"{base}/donjon/image"
+    return f"{caches}/image"
 
 
 def check_owner() -> None:
@@ -263,11 +262,9 @@ def _seen(directory: str) -> object:
 
 
 def _note_seen(directory: str, found: object) -> None:
-    draft = f"{directory}/{SEEN}.{os.urandom(8).hex()}.new"
     try:
-        with open(draft, "x") as file:
-            json.dump(found, file)
-        os.rename(draft, f"{directory}/{SEEN}")
+        with files.replacing(f"{directory}/{SEEN}", 0o666) as file:  # readable as the image itself is
+            file.write(json.dumps(found).encode())
     except OSError:
         pass  # somebody else's image: it is compared each time
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from donjon.config.roots import Root
     from donjon.workload import Descriptor, File
 
-__all__ = ["ATTEST", "TSM", "Launch", "check_guest_text"]
+__all__ = ["ATTEST", "DEVICES", "TSM", "Launch", "check_guest_text"]
 
 DEVICES = ("/dev/sev-guest", "/dev/tdx_guest", "/dev/tdx-guest")
 """What a guest has that could give evidence, if its kernel had configfs-tsm too."""

@@ -475,6 +475,8 @@ def _check_machine(launch: Launch, backend: str) -> None:
         raise UsageError(f'backend: expected {expected}, got "{backend[:20]}"')
     if launch.tsm != TSM:
         raise UsageError(f"tsm: a Keep in a virtual machine ({backend}) has the evidence of that")
+    if launch.sim is not None and backend != "kvm":
+        raise UsageError(f"sim: a machine of {backend} has real hardware", "simulated hardware is for kvm")
     launch.check_enclosed()
 
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from donjon import tee
+from donjon import files, tee
 from donjon.errors import ParseError, PlatformError, UsageError, VerifyError, words_of
 from donjon.log import printable
 from donjon.platform.backends import family_model, product_of, vcek_name
@@ -338,21 +338,11 @@ class Cache:
     def _write(self, vendor: str, name: str, data: bytes) -> None:
         folder = self._folder(vendor)
         path = os.path.join(folder, name)
-        draft = f"{path}.{os.urandom(8).hex()}.new"
         try:
             _make(folder)
-            with _locked(folder):
-                try:
-                    with open(draft, "xb") as file:
-                        os.fchmod(file.fileno(), 0o644)  # everybody may read it: all of it is public
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
-                    os.replace(draft, path)
-                except OSError:
-                    with contextlib.suppress(OSError):
-                        os.unlink(draft)
-                    raise
+            with _locked(folder), files.replacing(path, sync=True) as file:
+                os.fchmod(file.fileno(), 0o644)  # everybody may read it, whatever the umask is: all of it is public
+                file.write(data)
         except OSError as error:
             hint = "run it as root, or name a directory of your own with --cache"
             raise PlatformError(f"cannot write {path}: {words_of(error)}", hint) from error

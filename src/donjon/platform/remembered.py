@@ -14,6 +14,8 @@ import json
 import os
 import stat
 
+from donjon import files
+
 __all__ = ["LONGEST", "file", "recall", "remember"]
 
 LONGEST = 4096
@@ -22,10 +24,8 @@ LONGEST = 4096
 
 def file(name: str) -> str:
     """The user's; "" where there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # its specification: ignore what is not absolute
-        base = os.path.expanduser("~/.cache") if os.environ.get("HOME", "~") else ""
-    return f"{base}/donjon/{name}" if base.startswith("/") else ""
+    caches = files.caches()
+    return f"{caches}/{name}" if caches else ""
 
 
 def recall(path: str) -> tuple[object, float] | None:
@@ -46,13 +46,7 @@ def remember(path: str, found: object) -> None:
     """Write it whole; whatever is wrong costs the next one the time to find it out."""
     if not path:
         return
-    draft = f"{path}.{os.urandom(8).hex()}.new"
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        try:
-            with open(draft, "x", encoding="utf-8") as opened:
-                json.dump(found, opened)
-            os.replace(draft, path)
-        except OSError:
-            os.unlink(draft)
-            raise
+        with files.replacing(path) as opened:
+            opened.write(json.dumps(found).encode())

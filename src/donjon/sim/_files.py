@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from donjon.errors import ParseError, PlatformError, UsageError, words_of
+from donjon.files import replacing
 
 MAX_FILE = 256 * 1024
 """Bytes. The largest are the roots: some 20 KiB."""
@@ -65,23 +65,9 @@ def write(directory: str, name: str, content: bytes) -> None:
         PlatformError: it cannot be written.
     """
     path = os.path.join(directory, name)
-    draft = f"{path}.{secrets.token_hex(8)}"
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with open(descriptor, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(descriptor)
-            os.rename(draft, path)
-        except OSError:
-            os.unlink(draft)
-            raise
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with replacing(path, sync=True) as stream:
+            stream.write(content)
     except OSError as error:
         raise PlatformError(f"cannot write {path}: {words_of(error)}", "check who may write there") from error
 

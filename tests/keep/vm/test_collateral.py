@@ -150,6 +150,28 @@ def test_a_vendor_that_does_not_answer_well_is_a_message_or_its_bytes(
         assert "amd: " in answer.message
 
 
+def test_what_a_machine_does_not_take_is_said_and_not_kept(
+    room: Room, chip: Chip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, certificate = vcek_of(chip)
+    monkeypatch.setattr(collateral, "MAX_COLLATERAL", 1000)
+    (answer,) = room.ask(name)
+    assert isinstance(answer, frames.CollateralFailed)
+    wanted = f"amd: {name.removeprefix('snp ')}: expected at most 1000 bytes, got {len(certificate)}"
+    assert answer.message == wanted
+    assert not (Path(os.environ["XDG_CACHE_HOME"]) / "donjon").exists()
+
+
+def test_no_fork_to_be_had_is_said_of_each_request(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pipe() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    for answer in room.ask("snp crl-vcek-milan", "snp crl-vcek-genoa"):
+        assert isinstance(answer, frames.CollateralFailed)
+        assert answer.message == "this machine has no room for another process"
+
+
 def test_a_machine_that_asks_without_end_is_refused(room: Room, kds: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collateral, "MOST", 1)
     assert isinstance(room.ask("snp crl-vcek-milan")[0], Fetched)
@@ -164,7 +186,8 @@ def test_closing_ends_the_fork_that_waits(kds: Fake, chip: Chip) -> None:
     made.ends.guest.collateral(vcek_of(chip)[0])
     made.ends.pump()
     made.fetcher.take(made.ends.heard_outside[-1])
-    number = made.fetcher._pid
+    assert made.fetcher._fork is not None
+    number = made.fetcher._fork.pid
     made.fetcher.close()
     made.loop.close()
     assert not Path(f"/proc/{number}").exists()

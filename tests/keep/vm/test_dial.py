@@ -8,7 +8,6 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -19,7 +18,7 @@ from donjon import config
 from donjon.config import Config
 from donjon.errors import DonjonError, PlatformError, UsageError
 from donjon.keep.vm import dial as module
-from donjon.keep.vm.dial import Dialer, Resolver, allowed, harmless
+from donjon.keep.vm.dial import Dialer, allowed, harmless, resolve
 from donjon.keep.vm.loop import Loop
 from donjon.sallyport.frames import Dial
 from tests.keep.vm.yard import Yard
@@ -208,13 +207,6 @@ class Caller:
 
 
 Serve = Callable[..., tuple[socket.socket, int]]
-
-
-@pytest.fixture
-def yard() -> Iterator[Yard]:
-    made = Yard()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -453,7 +445,7 @@ def test_what_is_under_way_is_given_up_at_the_end(yard: Yard) -> None:
 
 def test_a_name_is_resolved_in_a_fork(yard: Yard) -> None:
     found: list[list[Address] | str] = []
-    question = Resolver(yard.loop, "localhost", 80, found.append)
+    question = resolve(yard.loop, "localhost", 80, found.append)
     yard.until(lambda: found)
     question.close()
     assert (int(V4), "127.0.0.1", 0) in found[0]
@@ -461,11 +453,11 @@ def test_a_name_is_resolved_in_a_fork(yard: Yard) -> None:
 
 def test_an_unknown_name_is_words(yard: Yard) -> None:
     found: list[list[Address] | str] = []
-    Resolver(yard.loop, "no-such-name.invalid", 80, found.append)
+    resolve(yard.loop, "no-such-name.invalid", 80, found.append)
     yard.until(lambda: found)
     assert isinstance(found[0], str)
     assert found[0]
-    Resolver(yard.loop, "a" * 70 + ".example", 80, found.append)
+    resolve(yard.loop, "a" * 70 + ".example", 80, found.append)
     yard.until(lambda: found[1:])
     assert isinstance(found[1], str)
 
@@ -483,51 +475,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def test_a_fork_keeps_nothing_of_ours_open(yard: Yard, slow: None) -> None:
-    """Else what is closed here would stay open for others while somebody resolves a name."""
-    client, _ = yard.both()
-    question = Resolver(yard.loop, "example.com", 80, lambda _found: None)
-    folder = Path(f"/proc/{question._pid}/fd")
-    yard.until(lambda: len(list(folder.iterdir())) == 4)
-    shown = {os.readlink(one) for one in folder.iterdir()}
-    assert shown == {os.devnull, os.readlink(f"/proc/self/fd/{question._reader}")}
-    yard.relay.close()
-    assert yard.ended(client) == "reset"
-    question.close()
-    assert not folder.exists()
-
-
-def test_a_fork_ends_with_its_parent(yard: Yard, slow: None) -> None:
-    reader, writer = os.pipe()
-    parent = os.fork()
-    if parent == 0:
-        Resolver(Loop(), "example.com", 80, lambda _found: None)
-        os.write(writer, b"x")
-        time.sleep(600)
-        os._exit(0)
-    os.close(writer)
-    try:
-        assert os.read(reader, 1) == b"x"
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        assert len(children) == 1
-    finally:
-        os.kill(parent, 9)
-        os.waitpid(parent, 0)
-        os.close(reader)
-    yard.until(lambda: not is_running(int(children[0])))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def test_a_fork_that_breaks_off_is_said(yard: Yard, slow: None) -> None:
     found: list[list[Address] | str] = []
-    question = Resolver(yard.loop, "example.com", 80, found.append)
-    os.kill(question._pid, 9)
+    question = resolve(yard.loop, "example.com", 80, found.append)
+    os.kill(question.pid, 9)
     yard.until(lambda: found)
     assert found == ["the resolver broke off"]
 

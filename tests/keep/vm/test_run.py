@@ -15,6 +15,7 @@ import pytest
 
 from donjon import Config, Keep
 from donjon import run as keep_run
+from donjon.config import parse
 from donjon.errors import PlatformError, TrapError, UsageError
 from donjon.keep import vm
 from donjon.keep.launch import Launch
@@ -25,6 +26,7 @@ from tests.keep.vm.standin import gone, pid, standin, words
 from tests.system.command import Running, command, config, donjon_run, environment, file, listens
 
 KVM = ("run", "--backend", "kvm")
+TLS = 'files = [{ kind = "listen", name = "a", prot = "tls", port = 0 }]'
 
 
 def without_first(stderr: bytes) -> bytes:
@@ -507,6 +509,7 @@ def test_a_keep_that_is_killed_takes_its_machine_along(tmp_path: Path) -> None:
         ({"backend": "auto"}, 'backend: expected nil, kvm, snp, sev, tdx, got "auto"'),
         ({"backend": "lambda"}, 'got "lambda"'),
         ({"backend": "kvm", "tsm": "/tmp/x"}, "tsm: a Keep in a virtual machine"),
+        ({"backend": "snp", "sim": "lab", "config": parse(TLS)}, "sim: a machine of snp has real hardware"),
         ({"backend": "kvm", "config": Config(args=["a"])}, "a Keep in a virtual machine gets its configuration as the"),
     ],
 )

@@ -21,13 +21,6 @@ from tests.sallyport.ends import Ends, move
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    made = Loop()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def ends() -> Ends:
     made = Ends()
     made.reach(State.RUNNING)

@@ -7,6 +7,7 @@
     process   QEMU as a process that cannot outlive this one
     session   what is said through the sallyport, and what happens meanwhile: streams, connections, the end
     loop, streams, relay, dial      where it waits, and what carries bytes
+    collateral, apart               what vendors publish; forks, in which that and names are asked for
 
 Nothing that comes out of the machine is believed. A guest that breaks the sallyport's protocol is ended; so is one that
 says nothing. Bytes of its streams go where ours go, its messages are escaped, its connections lead where Enarx.toml

@@ -55,6 +55,7 @@ class Boot:
         port: our end of the sallyport.
         files: name -> content of what is handed over.
         descriptor, options: what is launched.
+        accel: what a machine of kvm runs on, "kvm" or "tcg"; "" for others.
         how: for a message: what holds the machine.
     """
 
@@ -75,6 +76,7 @@ class Boot:
         self._handed: list[socket.socket] = []
         self.inherited: list[int] = []
         self.simulated: Simulated | None = None
+        self.accel = ""
         if accel not in ACCELERATORS:
             raise UsageError(f'accelerator: expected {", ".join(ACCELERATORS)}, got "{accel[:20]}"')
         self.files = _files(launch)
@@ -101,15 +103,14 @@ class Boot:
                     raise UsageError("signatures: a machine of kvm is not measured, and none are looked at")
                 if firmware is not None:
                     raise UsageError("firmware: a machine of kvm is not measured, and has QEMU's own")
-                self._accel, self.how = _accelerator(accel, qemu, log)
+                self.accel, self.how = _accelerator(accel, qemu, log)
+                own = words.kvm(self.accel, memory, _qboot(qemu.path))
                 if launch.sim is not None:
                     parts = self._simulate(launch, described.digest(), debug)
-                    own = words.kvm(self._accel, memory, _qboot(qemu.path))
                 else:
                     self.image = images.find("debug" if debug else "production")
                     small = memory < SMALLEST  # what is unpacked already lies there twice for a moment
                     parts = self.image.vmlinux, self.image.initrd if small else self.image.initrd_raw
-                    own = words.kvm(self._accel, memory, _qboot(qemu.path))
             self.words = [qemu.path, *own, *words.common(*parts, self.image.cmdline), *self._ports(debug)]
             self.ports = self._reserve(_guest_ports(launch.config))
             if self.ports:
@@ -172,11 +173,6 @@ class Boot:
         self._stack.callback(os.close, snapshot)
         self.inherited.append(snapshot)
         self.words += ["-incoming", f"fd:{snapshot}"]
-
-    @property
-    def accel(self) -> str:
-        """What a machine of kvm runs on: "kvm" or "tcg"."""
-        return self._accel
 
     def start(self) -> Process:
         """Start QEMU. What it inherits is closed here, so that its end shows."""

@@ -14,19 +14,17 @@ One request after another, each in a fork, as HTTP waits, and what parses a stra
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 from collections import deque
 
-from donjon.errors import DonjonError, PlatformError
-from donjon.keep.vm.loop import IN
+from donjon import files
+from donjon.errors import DonjonError, ParseError, PlatformError
+from donjon.keep.vm.apart import Apart
 from donjon.sallyport.machine import MAX_COLLATERAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NoReturn
 
     from donjon.keep.vm.loop import Loop
     from donjon.log import Logger
@@ -42,7 +40,6 @@ MOST_FILES = 64
 MOST = 64
 """Requests of one Keep: it needs a handful."""
 GOOD, BAD = b"+", b"-"
-PR_SET_PDEATHSIG = 1
 
 
 class Fetcher:
@@ -61,9 +58,7 @@ class Fetcher:
         self._addresses = addresses or {}
         self._waiting: deque[Collateral] = deque()
         self._asked = 0
-        self._reader = -1
-        self._pid = 0
-        self._answer = bytearray()
+        self._fork: Apart | None = None
 
     def take(self, asked: Collateral) -> None:
         """Answer in time; a machine has no more than a few requests open, as the sallyport sees to."""
@@ -72,40 +67,22 @@ class Fetcher:
             self._machine.collateral_failed(asked.id, f"a Keep gets no more than {MOST} answers")
             return
         self._waiting.append(asked)
-        if self._reader < 0:
+        if self._fork is None:
             self._begin()
 
     def _begin(self) -> None:
-        asked = self._waiting[0]
-        libc, parent = ctypes.PyDLL(None), os.getpid()
-        self._reader, writer = os.pipe()
-        self._answer.clear()
+        request = self._waiting[0].request
         try:
-            self._pid = os.fork()
+            self._fork = Apart(
+                self._loop, lambda: _answer(request, self._addresses), self._done, SECONDS, MAX_COLLATERAL + 1
+            )
         except OSError:
-            os.close(writer)
             self._done(BAD + b"this machine has no room for another process")
-            return
-        if self._pid == 0:
-            try:
-                libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() == parent:
-                    _fetch(asked.request, self._addresses, writer)
-            finally:
-                os._exit(0)
-        os.close(writer)
-        self._loop.watch(self._reader, IN, self._read)
-
-    def _read(self, _events: int) -> None:
-        data = os.read(self._reader, 65536)
-        self._answer += data
-        if not data or len(self._answer) > MAX_COLLATERAL + 1:
-            self._done(bytes(self._answer))
 
     def _done(self, answer: bytes) -> None:
+        self._fork = None
         asked = self._waiting.popleft()
-        self._end()
-        if answer[:1] == GOOD and len(answer) <= MAX_COLLATERAL + 1:
+        if answer[:1] == GOOD:
             self._log.debug(f"collateral {asked.request}: {len(answer) - 1} bytes", "donjon.keep")
             self._machine.reply(asked.id, answer[1:])
         else:
@@ -115,40 +92,20 @@ class Fetcher:
         if self._waiting:
             self._begin()
 
-    def _end(self) -> None:
-        if self._reader >= 0:
-            self._loop.forget(self._reader)
-            os.close(self._reader)
-            self._reader = -1
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
-
     def close(self) -> None:
         """Give up what is under way."""
         self._waiting.clear()
-        self._end()
+        if self._fork is not None:
+            self._fork.close()
+            self._fork = None
 
 
-def _fetch(request: str, addresses: Mapping[str, str], writer: int) -> NoReturn:
-    """The fork: it keeps nothing of ours open, finds the answer, writes it and ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.alarm(SECONDS)
-    answer = os.dup(writer)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.dup2(answer, 3, inheritable=False)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+def _answer(request: str, addresses: Mapping[str, str]) -> bytes:
+    """In the fork: what was found, or why there is nothing."""
     try:
-        said = GOOD + find(request, addresses)
+        return GOOD + find(request, addresses)
     except DonjonError as error:
-        said = BAD + error.message.encode("utf-8", "replace")
-    with os.fdopen(3, "wb") as out:
-        out.write(said)
-    os._exit(0)
+        return BAD + error.message.encode("utf-8", "replace")
 
 
 def find(request: str, addresses: Mapping[str, str] | None = None) -> bytes:
@@ -168,6 +125,9 @@ def find(request: str, addresses: Mapping[str, str] | None = None) -> bytes:
     found = _kept(fetch, need)
     if found is None:
         found = _ask(fetch, need, (addresses or {}).get(fetch.VENDOR, fetch.BASE))
+        if len(found) > MAX_COLLATERAL:
+            what = f"{fetch.VENDOR}: {need.name}"
+            raise ParseError(f"{what}: expected at most {MAX_COLLATERAL} bytes, got {len(found)}")
         if need.lasting:
             _keep(kind, need, found)
     return found
@@ -211,10 +171,8 @@ def _ask(fetch: Fetch, need: Need, base: str) -> bytes:
 
 def _folder() -> str:
     """The user's own; "" where there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # its specification: ignore what is not absolute
-        base = os.path.expanduser("~/.cache")
-    return f"{base}/donjon/collateral" if base.startswith("/") else ""
+    caches = files.caches()
+    return f"{caches}/collateral" if caches else ""
 
 
 def _keep(kind: str, need: Need, data: bytes) -> None:
@@ -222,13 +180,7 @@ def _keep(kind: str, need: Need, data: bytes) -> None:
     folder = _folder()
     if not folder:
         return
-    draft = f"{folder}/.{os.urandom(8).hex()}.new"
     with contextlib.suppress(OSError):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        try:
-            with open(draft, "xb") as file:
-                file.write(data)
-            os.replace(draft, f"{folder}/{kind}-{need.name}")
-        except OSError:
-            os.unlink(draft)
-            raise
+        with files.replacing(f"{folder}/{kind}-{need.name}") as file:
+            file.write(data)

@@ -16,19 +16,18 @@ Names are resolved in a fork, as getaddrinfo() waits and there is one thread.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import ipaddress
 import json
 import os
-import signal
 import socket
 import time
 from collections import deque
 
 from donjon.errors import DonjonError, PlatformError, UsageError, words_of
 from donjon.keep.network import CONNECT_SECONDS, REFUSED
-from donjon.keep.vm.loop import IN, OUT
+from donjon.keep.vm.apart import Apart
+from donjon.keep.vm.loop import OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[Loop, str, int, Found], Asked]
 
-__all__ = ["Dialer", "Resolver", "allowed", "harmless"]
+__all__ = ["Dialer", "allowed", "harmless", "resolve"]
 
 RESOLVE_SECONDS = 20.0
 MOST_RESOLVERS = 4
@@ -63,7 +62,6 @@ MOST_ADDRESSES = 16
 MOST_ANSWER = 16384
 """Bytes of a resolver's answer: 16 addresses take 1 KiB."""
 MOST_COMPLAINTS = 8
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 NO_PEER = "Enarx.toml names no such peer"
 
 
@@ -160,7 +158,7 @@ class Dialer:
         targets: from `allowed`.
         gate: where they enter the guest; None where it has no network.
         machine: told how each went.
-        resolve: asks for a name's addresses.
+        resolver: asks for a name's addresses; `resolve` otherwise.
     """
 
     def __init__(
@@ -171,7 +169,7 @@ class Dialer:
         gate: Door | None,
         machine: HostMachine,
         log: Logger,
-        resolve: Resolve | None = None,
+        resolver: Resolve | None = None,
     ) -> None:
         self._targets = targets
         self._loop = loop
@@ -179,7 +177,7 @@ class Dialer:
         self._gate = gate
         self._machine = machine
         self._log = log
-        self._resolve = resolve or Resolver
+        self._resolve = resolver or resolve
         self._complaints = 0
         self._calls: set[Call] = set()
         self._unasked: deque[Call] = deque()
@@ -404,80 +402,31 @@ def _refusal(named: str, address: str) -> DonjonError:
     )
 
 
-class Resolver:
-    """A fork that asks for a name's addresses and ends.
+def resolve(loop: Loop, host: str, port: int, found: Found) -> Apart:
+    """Ask for a name's addresses.
 
     Args:
         found: called with family, address and scope of each, or with words that say why there are none.
     Raises:
-        OSError: there can be none.
+        OSError: there is no fork to be had.
     """
 
-    def __init__(self, loop: Loop, host: str, port: int, found: Found) -> None:
-        self._loop = loop
-        self._found = found
-        self._answer = b""
-        libc, parent = ctypes.PyDLL(None), os.getpid()
-        self._reader, writer = os.pipe()
+    def ask() -> bytes:
+        answer: object
         try:
-            self._pid = os.fork()
-        except OSError:
-            os.close(self._reader)
-            os.close(writer)
-            raise
-        if self._pid == 0:
-            try:
-                libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() == parent:
-                    _resolve(host, port, writer)
-            finally:
-                os._exit(0)
-        os.close(writer)
-        loop.watch(self._reader, IN, self._read)
+            answer = _addresses_in(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:MOST_ADDRESSES])
+        except (OSError, UnicodeError) as error:
+            answer = words_of(error)
+        return json.dumps(answer).encode()
 
-    def _read(self, _events: int) -> None:
-        data = os.read(self._reader, MOST_ANSWER)
-        self._answer += data
-        if data and len(self._answer) < MOST_ANSWER:
-            return
-        answer = self._answer
-        self.close()
+    def answered(data: bytes) -> None:
         try:
-            found = json.loads(answer)
+            said = json.loads(data)
         except ValueError:
-            found = "the resolver broke off"
-        self._found(
-            [(family, address, scope) for family, address, scope in found] if isinstance(found, list) else found
-        )
+            said = "the resolver broke off"
+        found([(family, address, scope) for family, address, scope in said] if isinstance(said, list) else said)
 
-    def close(self) -> None:
-        """End the fork."""
-        if self._reader < 0:
-            return
-        self._loop.forget(self._reader)
-        os.close(self._reader)
-        self._reader = -1
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-
-
-def _resolve(host: str, port: int, writer: int) -> None:
-    """The fork: it keeps nothing of ours open, as what is closed here has to be closed; writes what it finds."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.alarm(int(RESOLVE_SECONDS) + 5)
-    answer = os.dup(writer)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.dup2(answer, 3, inheritable=False)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-    found: object
-    try:
-        found = _addresses_in(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:MOST_ADDRESSES])
-    except (OSError, UnicodeError) as error:
-        found = words_of(error)
-    os.write(3, json.dumps(found).encode())
+    return Apart(loop, ask, answered, RESOLVE_SECONDS + 5, MOST_ANSWER)
 
 
 def _addresses_in(found: Sequence[tuple[int, int, int, str, tuple[Any, ...]]]) -> list[Address]:

@@ -8,14 +8,13 @@ named. What it says is kept, the first `KEPT` bytes of it, for a message.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import select
-import signal
 import subprocess
 
 from donjon.errors import PlatformError, words_of
+from donjon.keep.vm.apart import end_with
 from donjon.log import printable
 
 TYPE_CHECKING = False
@@ -28,7 +27,6 @@ __all__ = ["Process"]
 
 KEPT = 4096
 """Bytes of what QEMU says; a QEMU that a guest has taken over may say as much as it likes."""
-PR_SET_PDEATHSIG = 1
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
@@ -46,12 +44,10 @@ class Process:
     """
 
     def __init__(self, words: Sequence[str], descriptors: Sequence[int]) -> None:
-        libc, parent = ctypes.CDLL(None), os.getpid()
+        parent = os.getpid()
 
         def prepare() -> None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:  # gone before the kernel knew that we want to go with it
-                os._exit(1)
+            end_with(parent)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a guest's memory belongs in no file
 
         reader, writer = os.pipe()

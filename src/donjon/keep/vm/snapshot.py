@@ -25,6 +25,7 @@ import socket
 import stat
 import time
 
+from donjon import files
 from donjon.errors import PlatformError, UsageError, words_of
 from donjon.log import INFO, printable
 from donjon.sallyport import frames
@@ -149,18 +150,8 @@ def _take(boot: Boot, path: str, seconds: float, log: Logger) -> None:
     process = boot.start()
     try:
         _await_hello(boot, seconds)
-        draft = f"{path}.{os.urandom(8).hex()}.new"
-        try:
-            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                _save(_Monitor(boot.monitor), file)
-            finally:
-                os.close(file)
-            os.rename(draft, path)
-        except BaseException:
-            if os.path.exists(draft):
-                os.unlink(draft)
-            raise
+        with files.replacing(path) as file:
+            _save(_Monitor(boot.monitor), file.fileno())
     except OSError as error:
         raise PlatformError(f"cannot keep the machine in {path}: {words_of(error)}") from error
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from donjon.errors import PlatformError
+from donjon.keep.vm.boot import MIB, SMALLEST
 
 __all__ = ["explain"]
 
@@ -18,8 +19,7 @@ PORT_TAKEN = re.compile(r"could not set up host forwarding rule", re.IGNORECASE)
 DAMAGED = re.compile(
     r"(could not open kernel file|error (opening|reading)|could not load|unable to load)", re.IGNORECASE
 )
-ENOUGH = 256
-"""MiB with which a small program runs: what a machine has where nothing else is said."""
+ENOUGH = SMALLEST // MIB
 RESET, POWERED_OFF = "guest-reset", "guest-shutdown"
 SIGKILL = 9
 CHECK = "`donjon image info --check` finds out whether the image is damaged"
