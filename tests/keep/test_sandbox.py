@@ -549,7 +549,9 @@ HEADERS = {
 def test_the_numbers_are_those_of_the_kernels_headers(machine: str) -> None:
     path = next(filter(os.path.exists, HEADERS[machine]), None)
     if path is None:
-        pytest.skip(f"the kernel's headers for {machine} are not installed (Debian: linux-libc-dev)")
+        reason = f"the kernel's headers for {machine} are not installed (Debian: linux-libc-dev)"
+        assert not os.environ.get("DONJON_CI"), reason  # libc6-dev, which it installs, brings those of both
+        pytest.skip(reason)
     text = Path(path).read_text(encoding="utf-8")
     known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
     compared = 0

@@ -108,24 +108,28 @@ class _Log:
 
     def show(self, descriptor: int) -> None:
         """Print what is there by now and was not shown yet."""
-        plain = not os.isatty(descriptor)
         while True:
-            while data := os.read(self._file, 1 << 16):
-                _print(descriptor, data if plain else _shown(data))
+            self._copy(descriptor)
             if not self._rest and not self._turned():
                 return
+            self._copy(descriptor)  # what was added to the older file before it was turned
             self._open(self._name)
             self._rest = False
 
+    def _copy(self, descriptor: int) -> None:
+        plain = not os.isatty(descriptor)
+        while data := os.read(self._file, 1 << 16):
+            _print(descriptor, data if plain else _shown(data))
+
     def _turned(self) -> bool:
-        """Whether the file that is read is the older one by now; what was added to it before that has been read."""
+        """Whether the file that is read is the older one by now."""
         try:
             newest = self._directory.open(self._name)
         except (OSError, ParseError):
             return False
         same = os.path.samestat(os.fstat(newest), os.fstat(self._file))
         os.close(newest)
-        return not same and not os.read(self._file, 0)
+        return not same
 
     def close(self) -> None:
         if self._file >= 0:

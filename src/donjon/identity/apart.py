@@ -238,13 +238,14 @@ def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
     try:
         _let_go((channel,), None)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the kernel buries them
+        beside = os.getpid()
         asked = socket.socket(fileno=channel)
         while True:
             message, writers, _, _ = socket.recv_fds(asked, 1, 1)
             if not message or not writers:
                 break
             if os.fork() == 0:
-                _end_with_parent()
+                _end_with(beside)
                 asked.close()
                 _make(make, writers[0], seconds, ())
             os.close(writers[0])
@@ -252,14 +253,13 @@ def _wait_beside(make: Make, channel: int, seconds: float) -> NoReturn:
         os._exit(0)
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Have the kernel end this process with the one that forked it."""
     import sys
 
     if sys.platform == "linux":
         import ctypes
 
-        parent = os.getppid()
         ctypes.PyDLL(None).prctl(1, _SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG of <linux/prctl.h>
         if os.getppid() != parent:
             os._exit(0)

@@ -125,9 +125,10 @@ def _keep(words: Sequence[str], log: Log, answers: int) -> NoReturn:
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         reader, writer = os.pipe()
+        keeper = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(words, writer, answers)
+            _become(words, keeper, writer, answers)
         os.close(writer)
         os.chdir("/")
         code = _follow(pid, reader, log, answers)
@@ -135,15 +136,14 @@ def _keep(words: Sequence[str], log: Log, answers: int) -> NoReturn:
         os._exit(code)
 
 
-def _become(words: Sequence[str], output: int, answers: int) -> NoReturn:
+def _become(words: Sequence[str], keeper: int, output: int, answers: int) -> NoReturn:
     """Be the command."""
     try:
         if sys.platform == "linux":
             import ctypes
 
-            parent = os.getppid()
             ctypes.PyDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0)
-            if os.getppid() != parent:
+            if os.getppid() != keeper:  # it has ended before the kernel knew
                 os._exit(1)
         os.dup2(output, 1)
         os.dup2(output, 2)
