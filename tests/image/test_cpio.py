@@ -86,12 +86,19 @@ def test_every_archive_that_ends_early_is_refused() -> None:
         (b"070702" + b"0" * 104, r"cpio at 0x0: expected a header that begins with 070701, got b'070702'"),
         (b"070701" + b"x" * 104, r"cpio at 0x0: expected hexadecimal digits"),
         (b"070701" + b"0" * 104, r"expected 0 bytes of a name"),
+        (b"070701" + b"0" * 104 + bytes(2), r"expected 0 bytes of a name"),
         (b"070701" + b"F" * 104, r"the file ends early"),
     ],
 )
 def test_a_broken_header_is_refused(data: bytes, text: str) -> None:
     with pytest.raises(ParseError, match=text):
         list(cpio.read(data))
+
+
+def test_an_archive_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpio, "LIMIT", 511)
+    with pytest.raises(ParseError, match=r"^cpio: 512 bytes, expected at most 511$"):
+        list(cpio.read(cpio.write({"name": cpio.file(b"")})))
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from donjon.errors import ParseError
 from donjon.image import elf
-from tests.image.elves import HEADER, library, module
+from tests.image.elves import HEADER, SEGMENT, library, module
 
 
 def test_what_lies_behind_the_last_loaded_byte_is_cut_off() -> None:
@@ -76,6 +76,25 @@ def test_numbers_out_of_range_give_our_own_errors(field: int) -> None:
             read(bytes(data), "x")
         except ParseError:
             pass
+
+
+@pytest.mark.parametrize(
+    ("data", "at", "form", "value", "text"),
+    [
+        (library(), 0x36, "<H", 55, "expected a table of 2 segments at 0x40"),
+        (library(), HEADER.size, "<I", 0, "expected a segment that is loaded"),
+        (library(("a",)), HEADER.size + 2 * SEGMENT.size + 8, "<Q", 99, "expected a name at 0x63 of its table"),
+        (library(("a",), b""), -1, "<B", 98, "expected a name at 0x1 of its table"),
+        (module(("a=b",)), 0x3A, "<H", 63, "expected a table of 3 sections at "),
+        (module(("a=b",)), 0x3E, "<H", 3, "expected a table of 3 sections at "),
+    ],
+)
+def test_a_table_that_is_out_of_form_is_refused(data: bytes, at: int, form: str, value: int, text: str) -> None:
+    changed = bytearray(data)
+    struct.pack_into(form, changed, at % len(data), value)
+    read = elf.modinfo if "section" in text else elf.cut if "segment" in text else elf.needed
+    with pytest.raises(ParseError, match=f"^x: {text}"):
+        read(bytes(changed), "x")
 
 
 def test_a_module_without_the_section_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import importlib.util
 import os
 import shutil
 import sys
@@ -285,6 +286,9 @@ def test_a_redirect_is_followed_over_http_and_nowhere_else(
     server.redirects[f"/{PATH}"] = f"file://{tmp_path}/secret"
     with pytest.raises(PlatformError, match="cannot get libc6"):
         fetching.fetch(lock(), str(tmp_path / "two"), nothing)
+    server.redirects[f"/{PATH}"] = "ftp://127.0.0.1:9/there"
+    with pytest.raises(PlatformError, match=r": answers 302 Found$"):
+        fetching.fetch(lock(), str(tmp_path / "two"), nothing)
     assert os.listdir(tmp_path / "two") == []
 
 
@@ -338,4 +342,19 @@ def test_what_pip_says_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "executable", "/bin/false")
     wheel = locked(Package("wheel", "x", "1", "x-1-py3-none-any.whl", 9, DIGEST))
     with pytest.raises(PlatformError, match=r"^cannot get x 1 \(x-1-py3-none-any\.whl\):\npip: no reason given$"):
+        fetching.fetch(wheel, str(tmp_path), nothing)
+
+
+def test_without_pip_the_other_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    wheel = locked(Package("wheel", "x", "1", "x-1-py3-none-any.whl", 9, DIGEST))
+    message = r":\npip: there is none: install pip, or put the wheels into a directory and set DONJON_MIRROR to it$"
+    with pytest.raises(PlatformError, match=message):
+        fetching.fetch(wheel, str(tmp_path), nothing)
+
+
+def test_a_pip_that_brings_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    wheel = locked(Package("wheel", "x", "1", "x-1-py3-none-any.whl", 9, DIGEST))
+    with pytest.raises(PlatformError, match=r":\npip: nothing was downloaded$"):
         fetching.fetch(wheel, str(tmp_path), nothing)

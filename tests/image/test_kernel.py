@@ -29,6 +29,8 @@ def test_the_packed_kernel_is_where_the_header_says() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
+        (bzimage()[:0x24F], r"^vmlinuz: expected a Linux kernel \(bzImage\)"),
+        (bzimage().replace(b"HdrS", b"HdrT"), r"^vmlinuz: expected a Linux kernel \(bzImage\)"),
         (b"MZ", r"^vmlinuz: expected a Linux kernel \(bzImage\), with HdrS at 0x202$"),
         (bzimage(version=0x206), r"^vmlinuz: expected boot protocol 2\.08 or later, got 2\.06$"),
         (bzimage(b"\x1f\x8b" + bytes(98)), r"^vmlinuz: expected 100 bytes of zstd at 0x810$"),

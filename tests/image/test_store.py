@@ -118,6 +118,19 @@ def test_damage_that_keeps_size_and_time_is_seen_by_a_check(home: Path) -> None:
         store.check(found)
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_what_is_measured_is_compared_when_it_is_read(home: Path, damage: str) -> None:
+    made = make(built())
+    path = Path(made.directory) / "initrd.zst"
+    whole = path.read_bytes()
+    assert store.read(made, "initrd.zst") == whole
+    path.write_bytes(whole[:-1] + b"!" if damage == "flip" else whole[:-1])
+    with pytest.raises(
+        VerifyError, match=rf"^the image is damaged: initrd\.zst: expected {len(whole)} bytes, SHA-256 "
+    ):
+        store.read(made, "initrd.zst")
+
+
 def test_files_are_read_once_and_again_when_they_were_touched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(built())
     checks: list[str] = []

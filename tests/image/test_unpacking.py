@@ -30,7 +30,7 @@ def test_files_of_a_wheel_are_read() -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["../etc/passwd", "a/../../b", "/etc/passwd", "a\\b"])
+@pytest.mark.parametrize("path", ["../etc/passwd", "a/../../b", "/etc/passwd", "a\\b", "./."])
 def test_a_path_out_of_the_package_is_refused(path: str) -> None:
     with pytest.raises(ParseError, match=r"^x\.deb: .* leads out of the package$"):
         list(unpacking.deb(deb({path: b""}), "x.deb"))
@@ -39,6 +39,16 @@ def test_a_path_out_of_the_package_is_refused(path: str) -> None:
         archive.writestr(path, "")
     with pytest.raises(ParseError, match=r"^x\.whl: .* leads out of the package$"):
         list(unpacking.wheel(out.getvalue(), "x.whl"))
+
+
+def test_a_path_that_ends_before_its_end_is_refused() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:xz") as archive:
+        member = tarfile.TarInfo("a")
+        member.pax_headers = {"path": "a\0b"}  # as the format's other fields cannot have it
+        archive.addfile(member)
+    with pytest.raises(ParseError, match=r"^x\.deb: a.*b leads out of the package$"):
+        list(unpacking.deb(ar({"data.tar.xz": out.getvalue()}), "x.deb"))
 
 
 def test_devices_and_hard_links_are_left_out() -> None:
@@ -57,6 +67,11 @@ def test_devices_and_hard_links_are_left_out() -> None:
         (b"", "expected a Debian package, which begins with !<arch>"),
         (b"!<arch>\n", "expected a member data.tar"),
         (b"!<arch>\n" + b"x" * 60, "at 0x8: expected a member of the archive"),
+        (
+            ar({"data.tar.xz": b""}).replace(b"0         `\n", b"many      `\n"),
+            "at 0x8: expected a member of the archive",
+        ),
+        (ar({"data.tar.xz": b""}).replace(b"`\n", b".."), "at 0x8: expected a member of the archive"),
         (ar({"data.tar.xz": b"nothing"}), "expected a tar archive"),
         (ar({"data.tar.xz": tar({"a": b"1"})[:60]}), "expected a tar archive"),
         (ar({"control.tar.xz": b""}), "expected a member data.tar"),

@@ -69,7 +69,7 @@ def write(entries: Mapping[str, Entry]) -> bytes:
     whole = dict(entries)
     for path in entries:
         parts = path.split("/")
-        if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
+        if any(part in ("", ".", "..") for part in parts) or "\0" in path:
             raise BugError(f"{path!r}: expected a path from the root, without . and ..")
         for end in range(1, len(parts)):
             parent = "/".join(parts[:end])

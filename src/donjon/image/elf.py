@@ -106,6 +106,6 @@ def _segments(data: bytes, name: str) -> list[tuple[int, ...]]:
 
 def _text(names: bytes, at: int, name: str) -> str:
     end = names.find(b"\0", at)
-    if at >= len(names) or end < 0:
+    if end < 0:
         raise ParseError(f"{name}: expected a name at {at:#x} of its table")
     return names[at:end].decode("utf-8", "replace")

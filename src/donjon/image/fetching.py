@@ -224,10 +224,7 @@ def download(url: str, size: int, tell: Tell | None = None) -> bytes:
         opener.add_handler(handler())
     data = bytearray()
     try:
-        answer = opener.open(url, timeout=TIMEOUT)
-        if answer is None:
-            raise _AbsentError("redirects to something else than http")
-        with answer:
+        with opener.open(url, timeout=TIMEOUT) as answer:
             while len(data) <= size and (chunk := answer.read(min(CHUNK, size + 1 - len(data)))):
                 if tell is not None and len(data) // STEP < (len(data) + len(chunk)) // STEP:
                     tell(len(data) + len(chunk))

@@ -19,7 +19,7 @@ import os
 import sys
 from importlib import _bootstrap_external
 
-from donjon.errors import BugError, DonjonError, ParseError
+from donjon.errors import BugError, DonjonError, ParseError, words_of
 from donjon.files import replacing
 from donjon.image import cpio, elf, kernel, manifest, recipe, sbom, zstd
 from donjon.image.reach import Module, reach
@@ -62,8 +62,7 @@ def main() -> int:
         say({"error": error.message, "hint": error.hint, "family": type(error).__name__})
         return 1
     except OSError as error:
-        say({"error": f"{error.filename or 'the image'}: {os.strerror(error.errno or 0).lower()}", "hint": None,
-             "family": "PlatformError"})  # fmt: skip
+        say({"error": f"{error.filename or 'the image'}: {words_of(error)}", "hint": None, "family": "PlatformError"})
         return 1
     return 0
 

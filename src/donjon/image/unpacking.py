@@ -86,7 +86,7 @@ def _members(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
     while at < len(data):
         head = data[at : at + 60]
         size = head[48:58].strip()
-        if len(head) < 60 or head[58:] != b"`\n" or not size.isdigit() or at + 60 + int(size) > len(data):
+        if head[58:] != b"`\n" or not size.isdigit() or at + 60 + int(size) > len(data):
             raise ParseError(f"{name} at {at:#x}: expected a member of the archive, the file ends early")
         yield head[:16].decode("latin-1").rstrip(" /"), data[at + 60 : at + 60 + int(size)]
         at += 60 + int(size) + int(size) % 2
